@@ -1,0 +1,164 @@
+#include "blocking.h"
+
+enum {
+    BAND_BYTES = 256 << 10,   /* of packed planes: they stay in a second-level cache */
+    SPLIT_BYTES = 1 << 20,    /* the most before the reduction is split */
+    SUM_BYTES = 512 << 10,    /* of sums that wait in memory for a split reduction */
+    BAND_COLUMNS = 960,       /* wider images are cut */
+    THREAD_WORK = 300 * 1000, /* multiplications that pay for waking one more thread */
+};
+
+static void reduction_sizes(const npc_problem *problem, int64_t sizes[NPC_SPLIT_LEVELS]) {
+    sizes[NPC_SPLIT_CHANNELS] = npc_group_inputs(problem);
+    sizes[NPC_SPLIT_OUTER] = npc_outer_taps(problem);
+    sizes[NPC_SPLIT_ROWS] = npc_rows(problem).kernel;
+    sizes[NPC_SPLIT_COLUMNS] = npc_columns(problem).kernel;
+}
+
+static int64_t block_at(const npc_blocking *blocking, int level, int64_t size) {
+    return level > blocking->level ? size : level < blocking->level ? 1 : blocking->block;
+}
+
+npc_taps_block npc_blocking_taps(const npc_problem *problem, const npc_blocking *blocking, int64_t index) {
+    int64_t sizes[NPC_SPLIT_LEVELS], from[NPC_SPLIT_LEVELS], count[NPC_SPLIT_LEVELS];
+    reduction_sizes(problem, sizes);
+    for (int level = NPC_SPLIT_LEVELS - 1; level >= 0; level--) {
+        const int64_t block = block_at(blocking, level, sizes[level]);
+        const int64_t blocks = npc_ceil_div(sizes[level], block);
+        from[level] = index % blocks * block;
+        count[level] = npc_min(block, sizes[level] - from[level]);
+        index /= blocks;
+    }
+    const npc_taps_block taps = {from[0], count[0], from[1], count[1], from[2], count[2], from[3], count[3]};
+    return taps;
+}
+
+static int64_t count_blocks(const npc_problem *problem, const npc_blocking *blocking) {
+    int64_t sizes[NPC_SPLIT_LEVELS], blocks = 1;
+    reduction_sizes(problem, sizes);
+    for (int level = 0; level < NPC_SPLIT_LEVELS; level++)
+        blocks *= npc_ceil_div(sizes[level], block_at(blocking, level, sizes[level]));
+    return blocks;
+}
+
+static npc_planes band_planes(const npc_problem *problem, const npc_blocking *blocking) {
+    const npc_taps_block taps = npc_blocking_taps(problem, blocking, 0);
+    const npc_band band = {0, 0, blocking->band_rows, 0, blocking->band_columns};
+    return npc_planes_of(problem, &taps, &band);
+}
+
+/* In floating point: sizes that no memory holds must not overflow before they are cut. */
+static double plane_bytes(const npc_problem *problem, const npc_blocking *blocking) {
+    const npc_taps_block taps = npc_blocking_taps(problem, blocking, 0);
+    const npc_axis row_axis = npc_rows(problem), column_axis = npc_columns(problem);
+    const npc_phases rows = npc_phases_of(&row_axis, taps.rows, blocking->band_rows);
+    const npc_phases columns = npc_phases_of(&column_axis, taps.columns, blocking->band_columns);
+    return (double)rows.extent * (double)rows.phases * (double)columns.extent * (double)columns.phases *
+           (double)(taps.channels * problem->parts) * (double)taps.outers *
+           (double)npc_compute_size(problem->compute);
+}
+
+/* Narrows the band, then splits the reduction, until one row of the band packs into SPLIT_BYTES. */
+static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t tile = plan->kernels->lanes * plan->kernels->vectors, width = npc_columns(problem).output;
+    const int64_t cuts = npc_ceil_div(width, BAND_COLUMNS);
+    int64_t sizes[NPC_SPLIT_LEVELS];
+    reduction_sizes(problem, sizes);
+    blocking->band_rows = 1;
+    blocking->band_columns = cuts == 1 ? width : npc_round_up(npc_ceil_div(width, cuts), tile);
+    blocking->level = NPC_SPLIT_CHANNELS;
+    blocking->block = sizes[NPC_SPLIT_CHANNELS];
+    while (plane_bytes(problem, blocking) > SPLIT_BYTES) {
+        if (blocking->band_columns > 2 * tile)
+            blocking->band_columns = npc_round_up(blocking->band_columns / 2, tile);
+        else if (blocking->block > 1)
+            blocking->block = npc_ceil_div(blocking->block, 2);
+        else if (blocking->level + 1 < NPC_SPLIT_LEVELS)
+            blocking->block = sizes[++blocking->level];
+        else
+            break;
+    }
+    blocking->blocks = count_blocks(problem, blocking);
+}
+
+/* As many rows as the cache holds, in bands of like height. */
+static void choose_rows(const npc_problem *problem, npc_blocking *blocking) {
+    const int64_t height = npc_rows(problem).output;
+    int64_t low = 1, high = height;
+    while (low < high) {
+        blocking->band_rows = low + (high - low + 1) / 2;
+        if (plane_bytes(problem, blocking) <= BAND_BYTES)
+            low = blocking->band_rows;
+        else
+            high = blocking->band_rows - 1;
+    }
+    blocking->band_rows = npc_ceil_div(height, npc_ceil_div(height, low));
+}
+
+static int64_t count_bands(const npc_problem *problem, const npc_blocking *blocking) {
+    return problem->batch * problem->groups * npc_outer_outputs(problem) *
+           npc_ceil_div(npc_rows(problem).output, blocking->band_rows) *
+           npc_ceil_div(npc_columns(problem).output, blocking->band_columns);
+}
+
+/* Gives every thread as much to do: by fewer rows a band where packing costs more than reading the weights, else by
+ * fewer output channels an item. */
+static void choose_items(npc_plan *plan, npc_blocking *blocking) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t outputs = npc_group_outputs(problem), rows = plan->kernels->rows;
+    const double size = (double)npc_compute_size(problem->compute);
+    const double weight_bytes =
+        (double)outputs * (double)npc_group_inputs(problem) * (double)npc_taps(problem) * size;
+    const double work = npc_multiplications(problem) / THREAD_WORK;
+    const int threads = work < plan->threads ? (int)npc_max(1, (int64_t)work) : plan->threads;
+    while (count_bands(problem, blocking) < threads && blocking->band_rows > 1 &&
+           weight_bytes < 2 * plane_bytes(problem, blocking))
+        blocking->band_rows = npc_ceil_div(blocking->band_rows, 2);
+    const int64_t bands = count_bands(problem, blocking);
+    blocking->channels = outputs;
+    if (bands < 4 * threads && bands % threads)
+        blocking->channels = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, threads), rows));
+    const double sums = (double)blocking->band_columns * (double)blocking->band_rows * problem->parts * size;
+    if (blocking->blocks > 1 && sums * (double)blocking->channels > SUM_BYTES)
+        blocking->channels = npc_clamp((int64_t)(SUM_BYTES / sums) / rows * rows, rows, blocking->channels);
+    plan->threads = (int)npc_min(threads, bands * npc_ceil_div(outputs, blocking->channels));
+}
+
+/* Flat where that takes fewer vectors, even though its sums are stored by way of the workspace. */
+static int is_flat(const npc_plan *plan, const npc_blocking *blocking, const npc_planes *planes) {
+    const int64_t lanes = plan->kernels->lanes, width = blocking->band_columns;
+    if (width != npc_columns(&plan->problem).output || blocking->band_rows == 1) return 0;
+    const int64_t flat = npc_ceil_div((blocking->band_rows - 1) * planes->columns.extent + width, lanes);
+    return flat * 33 < blocking->band_rows * npc_ceil_div(width, lanes) * 32;
+}
+
+static int64_t aligned_bytes(int64_t bytes) { return npc_round_up(bytes, 64); }
+
+static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = plan->kernels->lanes;
+    const int64_t tile = lanes * plan->kernels->vectors, rows = blocking->channels * problem->parts;
+    const npc_planes planes = band_planes(problem, blocking);
+    const npc_taps_block taps = npc_blocking_taps(problem, blocking, 0);
+    blocking->flat = is_flat(plan, blocking, &planes);
+    const int64_t row = blocking->flat ? planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
+    const int waits = blocking->blocks > 1;
+    blocking->sum_stride = waits ? npc_round_up(blocking->band_rows * row, lanes) : tile;
+    blocking->plane_bytes = aligned_bytes((planes.elements + tile + lanes) * size); /* kernels read whole vectors */
+    blocking->offset_bytes = aligned_bytes(taps.channels * problem->parts * taps.outers * taps.rows *
+                                           taps.columns * (int64_t)sizeof(int64_t));
+    blocking->bias_bytes = aligned_bytes(rows * size);
+    blocking->sum_bytes = aligned_bytes((waits ? rows : plan->kernels->rows) * blocking->sum_stride * size);
+    plan->thread_bytes = (size_t)(blocking->plane_bytes + blocking->offset_bytes + blocking->bias_bytes +
+                                  blocking->sum_bytes);
+}
+
+npc_blocking npc_blocking_of(npc_plan *plan) {
+    npc_blocking blocking = {0};
+    choose_split(plan, &blocking);
+    choose_rows(&plan->problem, &blocking);
+    choose_items(plan, &blocking);
+    choose_workspace(plan, &blocking);
+    return blocking;
+}

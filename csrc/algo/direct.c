@@ -1,0 +1,268 @@
+/* Direct convolution as a matrix product whose right side is never built.
+ *
+ *     output[k, p] = bias[k] + sum over r = (channel, tap) of weight[k, r] * plane[offsets[r] + p]
+ *
+ * Vectors lie along the pixels p, so weights are broadcast straight from their own row-major layout and a call on plain
+ * arrays packs none. What is packed is the input under a band of output pixels (planes.h), small enough for the second
+ * level cache: there borders, strides, dilations, layouts and types have all become offsets, and one kernel serves every
+ * problem. The blocking is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008; the
+ * alternative that lost is im2col, which copies every pixel once a tap and needs the memory for it.
+ *
+ * Narrow images are flattened: a band's plane is one run of memory, rows and all, and the sums that fall on the columns
+ * between two rows are thrown away. Where the reduction is too long for one packing (many channels, huge kernels), it is
+ * split and sums wait in memory. A result's products are added in runs of up to RUN, and the runs' sums to each other, which
+ * keeps the error of long reductions down; band, tiles and threads change nothing in that order. */
+#include <string.h>
+
+#include "../activation.h"
+#include "../convert.h"
+#include "../parallel.h"
+#include "algo.h"
+#include "blocking.h"
+#include "weights.h"
+
+enum { RUN = 512 };
+
+typedef struct {
+    const npc_plan *plan;
+    const npc_problem *problem;
+    const npc_blocking *blocking;
+    const npc_tensors *tensors;
+    const char *weights;
+    char *workspace;
+    int64_t reduction;         /* elements of a row of weights */
+    int64_t row_bands, column_bands, chunks;
+    int64_t size, scalar_size; /* bytes of a compute and of a result scalar */
+    int in_place;              /* kernels store into the result themselves */
+} direct_job;
+
+/* One item of work: a band of one image, some output channels of one group. */
+typedef struct {
+    const direct_job *job;
+    npc_band band;
+    npc_taps_block taps;
+    npc_planes planes;
+    npc_tensor input;     /* from the first channel of the group on */
+    char *output;         /* first pixel of the band, first channel of the item */
+    const char *weights;  /* first row of the item */
+    int64_t rows;         /* of weights: output channels, twice as many for complex */
+    char *packed, *sums, *bias;
+    int64_t *offsets;
+    int is_first, is_last; /* block of the reduction */
+} direct_item;
+
+_Static_assert(sizeof(npc_blocking) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
+
+static const char *applicable(const npc_plan *plan) {
+    (void)plan;
+    return NULL;
+}
+
+static void prepare(npc_plan *plan) {
+    const npc_blocking blocking = npc_blocking_of(plan);
+    memcpy(plan->recipe, &blocking, sizeof blocking);
+}
+
+static void load_bias(const direct_item *item, int64_t first) {
+    const direct_job *job = item->job;
+    const npc_tensor *bias = &job->tensors->bias;
+    const int parts = job->problem->parts;
+    const char *from = bias->data + first * bias->channel_stride;
+    if (parts == 1) {
+        npc_load_part(item->bias, bias, job->problem->compute, from, bias->channel_stride, 0, item->rows);
+        return;
+    }
+    for (int64_t row = 0; row < item->rows; row++)
+        npc_load_part(item->bias + row * job->size, bias, job->problem->compute,
+                      from + row / parts * bias->channel_stride, 0, (int)(row % parts), 1);
+}
+
+/* Where the result keeps a row of weights' pixel (row, column) of the band. */
+static char *result_at(const direct_item *item, int64_t m, int64_t row, int64_t column) {
+    const direct_job *job = item->job;
+    const npc_tensor *output = &job->tensors->output;
+    return item->output + m / job->problem->parts * output->channel_stride +
+           m % job->problem->parts * job->scalar_size + row * npc_row_stride(job->problem, output) +
+           column * npc_column_stride(job->problem, output);
+}
+
+/* Activates and stores the sums of one tile that begins `at` elements after the start of a row of the plane; in a flat
+ * band that is any number of rows further on, and the tile goes on over the rows that follow. */
+static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0, int rows, int64_t row,
+                       int64_t at, int64_t pixels) {
+    const direct_job *job = item->job;
+    const npc_problem *problem = job->problem;
+    const int64_t pitch = item->planes.columns.extent, width = item->band.columns;
+    const int64_t stride = npc_column_stride(problem, &job->tensors->output);
+    npc_store *store = npc_storer(problem->scalar);
+    const int activates = problem->activation != NPC_ACTIVATION_CLIP;
+    row += job->blocking->flat ? at / pitch : 0;
+    at = job->blocking->flat ? at % pitch : at;
+    for (int64_t done = 0; done < pixels && row < item->band.rows; row++, at = 0) {
+        const int64_t count = npc_min(width - at, pixels - done);
+        for (int m = 0; count > 0 && m < rows; m++) {
+            char *sums = (char *)tile->output + (m * tile->output_stride + done) * job->size;
+            if (activates) npc_activate(problem, sums, count);
+            store(result_at(item, m0 + m, row, at), stride, sums, count);
+        }
+        done += pitch - at;
+    }
+}
+
+/* One tile of `pixels` pixels that begin at column `at` of row `row` of the band. */
+static void run_tile(const direct_item *item, int64_t m0, int rows, int64_t row, int64_t at, int64_t pixels) {
+    const direct_job *job = item->job;
+    const npc_problem *problem = job->problem;
+    const npc_blocking *blocking = job->blocking;
+    const npc_kernels *kernels = job->plan->kernels;
+    const npc_taps_block *taps = &item->taps;
+    const int vectors = (int)npc_ceil_div(pixels, kernels->lanes);
+    const int64_t first_tap =
+        ((taps->channel * npc_outer_taps(problem) + taps->outer) * npc_rows(problem).kernel + taps->row) *
+            npc_columns(problem).kernel + taps->column;
+    npc_gemm tile = {.output_stride = blocking->sum_stride,
+                     .weight_stride = job->reduction,
+                     .last = (int)(pixels - (vectors - 1) * kernels->lanes),
+                     .low = problem->activation_a,
+                     .high = problem->activation_b};
+    if (job->in_place) {
+        tile.output = result_at(item, m0, row, at);
+        tile.output_stride = job->tensors->output.channel_stride / job->size;
+    } else if (blocking->blocks > 1) {
+        const int64_t pitch = blocking->flat ? item->planes.columns.extent
+                                             : npc_round_up(blocking->band_columns, kernels->lanes);
+        tile.output = item->sums + (m0 * blocking->sum_stride + row * pitch + at) * job->size;
+    } else {
+        tile.output = item->sums;
+    }
+    tile.input = item->packed + (row * item->planes.columns.extent + at) * job->size;
+    const char *weights = item->weights + (m0 * job->reduction + first_tap * problem->parts) * job->size;
+    const int64_t reduction = taps->channels * taps->outers * taps->rows * taps->columns * problem->parts;
+    const int64_t runs = npc_ceil_div(reduction, RUN);
+    for (int64_t i = 0; i < runs; i++) {
+        const int64_t from = reduction * i / runs, to = reduction * (i + 1) / runs;
+        const int starts = item->is_first && i == 0, ends = item->is_last && i + 1 == runs;
+        tile.weights = weights + from * job->size;
+        tile.offsets = item->offsets + from;
+        tile.reduction = to - from;
+        tile.bias = starts && problem->has_bias ? item->bias + m0 * job->size : NULL;
+        tile.accumulate = !starts;
+        tile.clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
+        kernels->gemm[rows - 1][vectors - 1](&tile);
+    }
+    if (!item->is_last) return;
+    if (!job->in_place)
+        store_tile(item, &tile, m0, rows, row, at, pixels);
+    else if (problem->activation != NPC_ACTIVATION_CLIP)
+        for (int m = 0; m < rows; m++)
+            npc_activate(problem, (char *)tile.output + m * tile.output_stride * job->size, pixels);
+}
+
+/* All tiles along one run of pixels, for some rows of weights. */
+static void run_pixels(const direct_item *item, int64_t m0, int rows, int64_t row, int64_t pixels) {
+    const npc_kernels *kernels = item->job->plan->kernels;
+    int64_t vectors = npc_ceil_div(pixels, kernels->lanes);
+    for (int64_t at = 0; vectors > 0;) {
+        /* Two tiles of like width rather than a whole one and a single vector. */
+        const int64_t wide = vectors == kernels->vectors + 1 ? (vectors + 1) / 2 : kernels->vectors;
+        const int64_t width = npc_min(wide, vectors) * kernels->lanes;
+        run_tile(item, m0, rows, row, at, npc_min(width, pixels - at));
+        at += width;
+        vectors -= wide;
+    }
+}
+
+static void run_block(direct_item *item, int64_t index) {
+    const direct_job *job = item->job;
+    item->taps = npc_blocking_taps(job->problem, job->blocking, index);
+    item->planes = npc_planes_of(job->problem, &item->taps, &item->band);
+    item->is_first = index == 0;
+    item->is_last = index + 1 == job->blocking->blocks;
+    npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
+    npc_planes_pack(job->problem, &item->input, &item->taps, &item->band, &item->planes, item->packed);
+    /* Sums of elements past the planes are thrown away, yet must not be slow ones. */
+    npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
+              job->plan->kernels->lanes * (job->plan->kernels->vectors + 1));
+    const int64_t tiles = npc_ceil_div(item->rows, job->plan->kernels->rows);
+    for (int64_t i = 0; i < tiles; i++) {
+        const int64_t m0 = item->rows * i / tiles, m1 = item->rows * (i + 1) / tiles;
+        if (job->blocking->flat)
+            run_pixels(item, m0, (int)(m1 - m0), 0,
+                       (item->band.rows - 1) * item->planes.columns.extent + item->band.columns);
+        else
+            for (int64_t row = 0; row < item->band.rows; row++)
+                run_pixels(item, m0, (int)(m1 - m0), row, item->band.columns);
+    }
+}
+
+static void place_workspace(direct_item *item, int thread) {
+    const direct_job *job = item->job;
+    const npc_blocking *blocking = job->blocking;
+    item->packed = job->workspace + (size_t)thread * job->plan->thread_bytes;
+    item->offsets = (int64_t *)(void *)(item->packed + blocking->plane_bytes);
+    item->bias = (char *)item->offsets + blocking->offset_bytes;
+    item->sums = item->bias + blocking->bias_bytes;
+}
+
+/* Items in the order batch, group, outer pixel, row band, column band, output channels. */
+static void run_item(void *context, int64_t index, int thread) {
+    const direct_job *job = context;
+    const npc_problem *problem = job->problem;
+    const npc_blocking *blocking = job->blocking;
+    const npc_tensors *tensors = job->tensors;
+    const int64_t group_outputs = npc_group_outputs(problem), outers = npc_outer_outputs(problem);
+    const int64_t chunk = index % job->chunks * blocking->channels;
+    const int64_t column = (index /= job->chunks) % job->column_bands * blocking->band_columns;
+    const int64_t row = (index /= job->column_bands) % job->row_bands * blocking->band_rows;
+    const int64_t outer = (index /= job->row_bands) % outers;
+    const int64_t group = (index /= outers) % problem->groups, n = index / problem->groups;
+    direct_item item = {.job = job, .input = tensors->input};
+    item.band.outer = outer;
+    item.band.row = row;
+    item.band.rows = npc_min(blocking->band_rows, npc_rows(problem).output - row);
+    item.band.column = column;
+    item.band.columns = npc_min(blocking->band_columns, npc_columns(problem).output - column);
+    item.rows = npc_min(blocking->channels, group_outputs - chunk) * problem->parts;
+    const int64_t first = group * group_outputs + chunk;
+    item.weights = job->weights + first * problem->parts * job->reduction * job->size;
+    item.input.data += n * tensors->input.batch_stride +
+                       group * npc_group_inputs(problem) * tensors->input.channel_stride;
+    item.output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride +
+                  first * tensors->output.channel_stride;
+    place_workspace(&item, thread);
+    if (problem->has_bias) load_bias(&item, first);
+    for (int64_t block = 0; block < blocking->blocks; block++) run_block(&item, block);
+}
+
+static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights, char *workspace) {
+    const npc_problem *problem = &plan->problem;
+    npc_blocking blocking;
+    memcpy(&blocking, plan->recipe, sizeof blocking);
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    direct_job job = {.plan = plan, .problem = problem, .blocking = &blocking, .tensors = tensors};
+    job.weights = weights;
+    job.workspace = workspace;
+    job.reduction = npc_reduction(problem);
+    job.row_bands = npc_ceil_div(npc_rows(problem).output, blocking.band_rows);
+    job.column_bands = npc_ceil_div(npc_columns(problem).output, blocking.band_columns);
+    job.chunks = npc_ceil_div(npc_group_outputs(problem), blocking.channels);
+    job.size = size;
+    job.scalar_size = (int64_t)npc_scalar_size(problem->scalar);
+    job.in_place = !blocking.flat && problem->parts == 1 && npc_is_compute(problem->scalar, problem->compute) &&
+                   npc_column_stride(problem, &tensors->output) == size;
+    npc_parallel_for(plan->threads,
+                     problem->batch * problem->groups * npc_outer_outputs(problem) * job.row_bands *
+                         job.column_bands * job.chunks,
+                     run_item, &job);
+    return NPC_OK;
+}
+
+const npc_algorithm npc_algorithm_direct = {
+    .name = "direct",
+    .applicable = applicable,
+    .prepare = prepare,
+    .packed_bytes = npc_weights_bytes,
+    .pack = npc_weights_pack,
+    .takes_plain_weights = 1,
+    .run = run,
+};

@@ -1,0 +1,171 @@
+#include "planes.h"
+
+#include "../convert.h"
+
+static int64_t greatest_common_divisor(int64_t a, int64_t b) {
+    while (b) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+npc_phases npc_phases_of(const npc_axis *axis, int64_t taps, int64_t band) {
+    const int64_t divisor = greatest_common_divisor(axis->stride, axis->dilation);
+    npc_phases shared = {axis->stride / divisor, axis->dilation / divisor, 0, 0};
+    const npc_phases separate = {taps, 0, taps, band};
+    shared.phases = npc_min(taps, shared.period);
+    const int64_t steps = (taps - 1) / shared.period;
+    /* In floating point: a huge dilation must not overflow the comparison. */
+    if (shared.phases * (band + (double)steps * (double)shared.step) > (double)taps * (double)band)
+        return separate;
+    shared.extent = band + steps * shared.step;
+    return shared;
+}
+
+npc_planes npc_planes_of(const npc_problem *problem, const npc_taps_block *taps, const npc_band *band) {
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    npc_planes planes = {npc_phases_of(&rows, taps->rows, band->rows),
+                         npc_phases_of(&columns, taps->columns, band->columns), 0, 0};
+    planes.plane = planes.rows.extent * planes.columns.extent;
+    planes.elements = taps->channels * problem->parts * taps->outers * planes.rows.phases *
+                      planes.columns.phases * planes.plane;
+    return planes;
+}
+
+void npc_planes_offsets(const npc_problem *problem, const npc_taps_block *taps, const npc_planes *planes,
+                        int64_t *offsets) {
+    const npc_phases *rows = &planes->rows, *columns = &planes->columns;
+    const int64_t image = rows->phases * columns->phases * planes->plane;
+    for (int64_t channel = 0; channel < taps->channels; channel++)
+        for (int64_t tap = 0; tap < taps->outers * taps->rows; tap++) {
+            const int64_t outer = tap / taps->rows, r = tap % taps->rows;
+            const int64_t row = (channel * problem->parts * taps->outers + outer) * image +
+                                r % rows->period * columns->phases * planes->plane +
+                                r / rows->period * rows->step * columns->extent;
+            for (int64_t c = 0; c < taps->columns; c++)
+                for (int part = 0; part < problem->parts; part++)
+                    *offsets++ = row + part * taps->outers * image + c % columns->period * planes->plane +
+                                 c / columns->period * columns->step;
+        }
+}
+
+typedef struct {
+    const npc_problem *problem;
+    const npc_tensor *input;
+    const npc_taps_block *taps;
+    const npc_band *band;
+    const npc_planes *planes;
+    npc_axis rows, columns;
+    npc_row_packer packer;
+    int64_t row_stride; /* bytes in the input */
+    int64_t size;       /* bytes of a packed element */
+} packer;
+
+/* Position in the unpadded axis of element 0 of a phase. */
+static int64_t phase_start(const npc_axis *axis, int64_t first_output, int64_t tap) {
+    return first_output * axis->stride + tap * axis->dilation - axis->before;
+}
+
+npc_row_packer npc_row_packer_of(const npc_problem *problem, const npc_tensor *input) {
+    const npc_axis columns = npc_columns(problem);
+    const npc_row_packer packer = {problem, input, columns.stride, columns.input, npc_column_stride(problem, input)};
+    return packer;
+}
+
+static void fill_border(const npc_row_packer *p, char *target, const char *row, int part, int64_t start,
+                        int64_t from, int64_t to) {
+    const int64_t size = (int64_t)npc_compute_size(p->problem->compute);
+    if (p->problem->padding_mode == NPC_PADDING_ZEROS) {
+        npc_zeros(target + from * size, p->problem->compute, to - from);
+        return;
+    }
+    for (int64_t j = from; j < to; j++) {
+        const int64_t i = npc_border(start + j * p->step, p->width, p->problem->padding_mode);
+        if (i < 0)
+            npc_zeros(target + j * size, p->problem->compute, 1);
+        else
+            npc_load_part(target + j * size, p->input, p->problem->compute, row + i * p->stride, 0, part, 1);
+    }
+}
+
+void npc_pack_row(const npc_row_packer *p, char *target, const char *row, int part, int64_t start,
+                  int64_t extent) {
+    const npc_compute compute = p->problem->compute;
+    const int64_t size = (int64_t)npc_compute_size(compute);
+    if (!row) {
+        npc_zeros(target, compute, extent);
+        return;
+    }
+    const int64_t low = npc_clamp(npc_ceil_div(-start, p->step), 0, extent);
+    const int64_t high = npc_clamp(npc_ceil_div(p->width - start, p->step), low, extent);
+    if (low > 0) fill_border(p, target, row, part, start, 0, low);
+    if (low < high)
+        npc_load_part(target + low * size, p->input, compute, row + (start + low * p->step) * p->stride,
+                      p->step * p->stride, part, high - low);
+    if (high < extent) fill_border(p, target, row, part, start, high, extent);
+}
+
+/* All planes of one channel's part at one outer tap; image is NULL where the padding is zero. */
+static char *pack_image(const packer *p, char *target, const char *image, int part) {
+    const npc_phases *rows = &p->planes->rows, *columns = &p->planes->columns;
+    for (int64_t row_phase = 0; row_phase < rows->phases; row_phase++) {
+        const int64_t start = phase_start(&p->rows, p->band->row, p->taps->row + row_phase);
+        for (int64_t phase = 0; phase < columns->phases; phase++)
+            for (int64_t r = 0; r < rows->extent; r++) {
+                const int64_t i =
+                    npc_border(start + r * p->rows.stride, p->rows.input, p->problem->padding_mode);
+                npc_pack_row(&p->packer, target, image && i >= 0 ? image + i * p->row_stride : NULL, part,
+                             phase_start(&p->columns, p->band->column, p->taps->column + phase), columns->extent);
+                target += columns->extent * p->size;
+            }
+    }
+    return target;
+}
+
+const char *npc_outer_image(const npc_problem *problem, const npc_tensor *input, int64_t pixel, int64_t tap) {
+    const char *image = input->data;
+    for (int a = npc_outer_axes(problem) - 1; a >= 0; a--) {
+        const npc_axis *axis = &problem->axis[a];
+        const int64_t i = npc_border(phase_start(axis, pixel % axis->output, tap % axis->kernel), axis->input,
+                                     problem->padding_mode);
+        if (i < 0) return NULL;
+        image += i * input->stride[a];
+        pixel /= axis->output;
+        tap /= axis->kernel;
+    }
+    return image;
+}
+
+char *npc_result_band(const npc_problem *problem, const npc_tensor *output, const npc_band *band) {
+    char *result = output->data + band->row * npc_row_stride(problem, output) +
+                   band->column * npc_column_stride(problem, output);
+    int64_t rest = band->outer;
+    for (int a = npc_outer_axes(problem) - 1; a >= 0; a--) {
+        result += rest % problem->axis[a].output * output->stride[a];
+        rest /= problem->axis[a].output;
+    }
+    return result;
+}
+
+void npc_planes_pack(const npc_problem *problem, const npc_tensor *input, const npc_taps_block *taps,
+                     const npc_band *band, const npc_planes *planes, void *target) {
+    const packer p = {problem,
+                      input,
+                      taps,
+                      band,
+                      planes,
+                      npc_rows(problem),
+                      npc_columns(problem),
+                      npc_row_packer_of(problem, input),
+                      npc_row_stride(problem, input),
+                      (int64_t)npc_compute_size(problem->compute)};
+    char *out = target;
+    for (int64_t c = taps->channel; c < taps->channel + taps->channels; c++)
+        for (int part = 0; part < problem->parts; part++)
+            for (int64_t tap = taps->outer; tap < taps->outer + taps->outers; tap++) {
+                const char *image = npc_outer_image(problem, input, band->outer, tap);
+                out = pack_image(&p, out, image ? image + c * input->channel_stride : NULL, part);
+            }
+}

@@ -1,0 +1,71 @@
+/* Packed planes: the part of the input under a band of output pixels, in compute type, borders filled in.
+ *
+ * One axis. Tap t of output o reads padded coordinate o * stride + t * dilation. Taps whose offsets t * dilation leave
+ * the same rest modulo the stride share a phase: a copy of every stride-th coordinate, in which tap t lies `shift`
+ * behind the phase's first tap. So a strided convolution reads its planes with unit stride, nothing is multiplied by
+ * the number of taps, and where the dilation is so large that sharing would copy more, each tap is a phase of its own. */
+#ifndef NPC_PLANES_H
+#define NPC_PLANES_H
+
+#include "../problem.h"
+
+typedef struct {
+    int64_t period; /* taps t and t + period share a phase */
+    int64_t step;   /* and lie this far apart in it */
+    int64_t phases, extent; /* extent: elements of a phase under the band */
+} npc_phases;
+
+npc_phases npc_phases_of(const npc_axis *axis, int64_t taps, int64_t band);
+
+/* A run of taps of the reduction: channels [c, c + channels) of outer taps ... Ranges inside the outermost that is split. */
+typedef struct {
+    int64_t channel, channels;
+    int64_t outer, outers; /* taps of all axes before rows and columns, as one number */
+    int64_t row, rows;     /* kernel rows */
+    int64_t column, columns;
+} npc_taps_block;
+
+/* A band of output pixels. */
+typedef struct {
+    int64_t outer; /* pixel of the axes before rows and columns, as one number */
+    int64_t row, rows;
+    int64_t column, columns;
+} npc_band;
+
+typedef struct {
+    npc_phases rows, columns;
+    int64_t plane;    /* elements of one plane: rows.extent * columns.extent */
+    int64_t elements; /* of all planes */
+} npc_planes;
+
+npc_planes npc_planes_of(const npc_problem *problem, const npc_taps_block *taps, const npc_band *band);
+
+/* Offset of every tap of the block, in the weight's order; for complex the real part and then the imaginary. */
+void npc_planes_offsets(const npc_problem *problem, const npc_taps_block *taps, const npc_planes *planes,
+                        int64_t *offsets);
+
+/* Fills target[planes->elements] from one image: input.data stands at the first channel of the group. */
+void npc_planes_pack(const npc_problem *problem, const npc_tensor *input, const npc_taps_block *taps,
+                     const npc_band *band, const npc_planes *planes, void *target);
+
+/* Rows of the input along the last axis, borders filled in. */
+typedef struct {
+    const npc_problem *problem;
+    const npc_tensor *input;
+    int64_t step, width; /* every step-th of so many pixels */
+    int64_t stride;      /* bytes from pixel to pixel */
+} npc_row_packer;
+
+npc_row_packer npc_row_packer_of(const npc_problem *problem, const npc_tensor *input);
+
+/* target[j] = pixel start + j * step, for j < extent; row is the input's first pixel, or NULL for zeros. */
+void npc_pack_row(const npc_row_packer *packer, char *target, const char *row, int part, int64_t start,
+                  int64_t extent);
+
+/* The input's first channel at an outer tap of an outer output pixel, or NULL where the padding is zero. */
+const char *npc_outer_image(const npc_problem *problem, const npc_tensor *input, int64_t pixel, int64_t tap);
+
+/* The band's first pixel in the first channel of the result. */
+char *npc_result_band(const npc_problem *problem, const npc_tensor *output, const npc_band *band);
+
+#endif

@@ -1,0 +1,17 @@
+/* Weights as rows in compute type: one an output channel, in the order channel, taps. A complex output channel has two,
+ * over the real and imaginary part of every tap. */
+#ifndef NPC_WEIGHTS_H
+#define NPC_WEIGHTS_H
+
+#include "../plan.h"
+
+/* Elements of a row. */
+int64_t npc_reduction(const npc_problem *problem);
+
+size_t npc_weights_bytes(const npc_plan *plan);
+void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
+
+/* Contiguous in the weight's own order, in compute type, aligned, so that kernels may read it where it lies. */
+int npc_weights_lie_plainly(const npc_problem *problem, const npc_tensor *weight);
+
+#endif

@@ -1,0 +1,103 @@
+/* AVX2 with FMA: 16 registers hold 4 x 3 sums, 3 vectors of pixels and a weight. */
+#include "kernels.h"
+
+#include <immintrin.h>
+
+static const int32_t lanes_on[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+NPC_INLINE __m256i mask32(int n) { return _mm256_loadu_si256((const __m256i *)(lanes_on + 8 - n)); }
+NPC_INLINE __m256i mask64(int n) { return _mm256_loadu_si256((const __m256i *)(lanes_on + 8 - 2 * n)); }
+
+NPC_INLINE __m256i between32(int from, int to) { return _mm256_andnot_si256(mask32(from), mask32(to)); }
+NPC_INLINE __m256i between64(int from, int to) { return _mm256_andnot_si256(mask64(from), mask64(to)); }
+
+/* Low 64 bits of a product from 32-bit halves: a * b = al * bl + ((ah * bl + al * bh) << 32). */
+NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
+    const __m256i cross = _mm256_mullo_epi32(a, _mm256_shuffle_epi32(b, 0xb1));
+    const __m256i high = _mm256_slli_epi64(_mm256_add_epi32(cross, _mm256_srli_epi64(cross, 32)), 32);
+    return _mm256_add_epi64(_mm256_mul_epu32(a, b), high);
+}
+
+#define T float
+#define V __m256
+#define NAME(x) x##_f32
+#define LANES 8
+#define ROWS 4
+#define VECTORS 3
+#define STENCIL_ROWS 8
+#define LOAD(p) _mm256_loadu_ps(p)
+#define LOAD_PART(p, n) _mm256_maskload_ps(p, mask32(n))
+#define LOAD_BETWEEN(p, from, to) _mm256_maskload_ps(p, between32(from, to))
+#define STORE(p, v) _mm256_storeu_ps(p, v)
+#define STORE_PART(p, v, n) _mm256_maskstore_ps(p, mask32(n), v)
+#define SET(s) _mm256_set1_ps(s)
+#define ADD(a, b) _mm256_add_ps(a, b)
+#define SUBTRACT(a, b) _mm256_sub_ps(a, b)
+#define MULTIPLY(a, b) _mm256_mul_ps(a, b)
+#define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define CLIP(v, low, high) _mm256_min_ps(high, _mm256_max_ps(low, v)) /* a NaN is the second operand, and stays */
+#include "template.inc"
+
+#define T double
+#define V __m256d
+#define NAME(x) x##_f64
+#define LANES 4
+#define ROWS 4
+#define VECTORS 3
+#define STENCIL_ROWS 8
+#define LOAD(p) _mm256_loadu_pd(p)
+#define LOAD_PART(p, n) _mm256_maskload_pd(p, mask64(n))
+#define LOAD_BETWEEN(p, from, to) _mm256_maskload_pd(p, between64(from, to))
+#define STORE(p, v) _mm256_storeu_pd(p, v)
+#define STORE_PART(p, v, n) _mm256_maskstore_pd(p, mask64(n), v)
+#define SET(s) _mm256_set1_pd(s)
+#define ADD(a, b) _mm256_add_pd(a, b)
+#define SUBTRACT(a, b) _mm256_sub_pd(a, b)
+#define MULTIPLY(a, b) _mm256_mul_pd(a, b)
+#define MULTIPLY_ADD(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define CLIP(v, low, high) _mm256_min_pd(high, _mm256_max_pd(low, v))
+#include "template.inc"
+
+#define T uint32_t
+#define V __m256i
+#define NAME(x) x##_u32
+#define LANES 8
+#define ROWS 4
+#define VECTORS 3
+#define STENCIL_ROWS 8
+#define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
+#define LOAD_PART(p, n) _mm256_maskload_epi32((const int *)(p), mask32(n))
+#define LOAD_BETWEEN(p, from, to) _mm256_maskload_epi32((const int *)(p), between32(from, to))
+#define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
+#define STORE_PART(p, v, n) _mm256_maskstore_epi32((int *)(p), mask32(n), v)
+#define SET(s) _mm256_set1_epi32((int)(s))
+#define ADD(a, b) _mm256_add_epi32(a, b)
+#define MULTIPLY_ADD(a, b, c) _mm256_add_epi32(_mm256_mullo_epi32(a, b), c)
+#define CLIP(v, low, high) (v)
+#include "template.inc"
+
+#define T uint64_t
+#define V __m256i
+#define NAME(x) x##_u64
+#define LANES 4
+#define ROWS 4
+#define VECTORS 3
+#define STENCIL_ROWS 8
+#define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
+#define LOAD_PART(p, n) _mm256_maskload_epi64((const long long *)(p), mask64(n))
+#define LOAD_BETWEEN(p, from, to) _mm256_maskload_epi64((const long long *)(p), between64(from, to))
+#define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
+#define STORE_PART(p, v, n) _mm256_maskstore_epi64((long long *)(p), mask64(n), v)
+#define SET(s) _mm256_set1_epi64x((long long)(s))
+#define ADD(a, b) _mm256_add_epi64(a, b)
+#define MULTIPLY_ADD(a, b, c) _mm256_add_epi64(multiply64(a, b), c)
+#define CLIP(v, low, high) (v)
+#include "template.inc"
+
+const npc_isa npc_isa_avx2 = {
+    "avx2",
+    {[NPC_COMPUTE_f32] = &kernels_f32,
+     [NPC_COMPUTE_f64] = &kernels_f64,
+     [NPC_COMPUTE_u32] = &kernels_u32,
+     [NPC_COMPUTE_u64] = &kernels_u64},
+};

@@ -1,0 +1,38 @@
+/* Plain C for every compute type: what an ISA without kernels for a type falls back to. */
+#include "kernels.h"
+
+#define LANES_IN_PLAIN_C 4
+
+#define T float
+#define NAME(x) x##_f32
+#define FLOATS 1
+#include "plain.inc"
+
+#define T double
+#define NAME(x) x##_f64
+#define FLOATS 1
+#include "plain.inc"
+
+#define T uint32_t
+#define NAME(x) x##_u32
+#define FLOATS 0
+#include "plain.inc"
+
+#define T uint64_t
+#define NAME(x) x##_u64
+#define FLOATS 0
+#include "plain.inc"
+
+#define T long double
+#define NAME(x) x##_ld
+#define FLOATS 1
+#include "plain.inc"
+
+const npc_isa npc_isa_scalar = {
+    "scalar",
+    {[NPC_COMPUTE_f32] = &kernels_f32,
+     [NPC_COMPUTE_f64] = &kernels_f64,
+     [NPC_COMPUTE_u32] = &kernels_u32,
+     [NPC_COMPUTE_u64] = &kernels_u64,
+     [NPC_COMPUTE_ld] = &kernels_ld},
+};

@@ -1,0 +1,101 @@
+#include "memory.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#if defined(_MSC_VER)
+#include <intrin.h>
+#include <malloc.h>
+typedef volatile long npc_lock;
+#define lock_try(lock) (_InterlockedExchange(lock, 1) == 0)
+#define lock_free(lock) ((void)_InterlockedExchange(lock, 0))
+#else
+typedef int npc_lock;
+#define lock_try(lock) (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) == 0)
+#define lock_free(lock) __atomic_store_n(lock, 0, __ATOMIC_RELEASE)
+#endif
+
+enum { KEPT_BLOCKS = 4 };
+static const size_t most_kept = (size_t)32 << 20; /* bytes in all: what is more goes back to the system */
+
+typedef struct {
+    size_t bytes;
+} header; /* stands NPC_ALIGNMENT bytes before the block */
+
+/* Whoever finds the lock taken does without the cache, so nothing ever waits: not even a forked child whose parent held it. */
+static npc_lock cache_lock;
+static void *cache[KEPT_BLOCKS];
+static size_t kept;
+
+static header *header_of(void *block) { return (header *)((char *)block - NPC_ALIGNMENT); }
+
+static void *system_allocate(size_t bytes) {
+#if defined(_MSC_VER)
+    return _aligned_malloc(bytes, NPC_ALIGNMENT);
+#else
+    return aligned_alloc(NPC_ALIGNMENT, (bytes + NPC_ALIGNMENT - 1) / NPC_ALIGNMENT * NPC_ALIGNMENT);
+#endif
+}
+
+static void system_free(void *memory) {
+#if defined(_MSC_VER)
+    _aligned_free(memory);
+#else
+    free(memory);
+#endif
+}
+
+/* The smallest kept block that is large enough. */
+static void *take_kept(size_t bytes) {
+    int best = -1;
+    for (int i = 0; i < KEPT_BLOCKS; i++) {
+        if (!cache[i] || header_of(cache[i])->bytes < bytes) continue;
+        if (best < 0 || header_of(cache[i])->bytes < header_of(cache[best])->bytes) best = i;
+    }
+    if (best < 0) return NULL;
+    void *block = cache[best];
+    cache[best] = NULL;
+    kept -= header_of(block)->bytes;
+    return block;
+}
+
+/* Puts the block in an empty place or in that of the smallest; returns what is to be freed. */
+static void *keep(void *block) {
+    int place = 0;
+    for (int i = 0; i < KEPT_BLOCKS; i++) {
+        if (!cache[i]) {
+            place = i;
+            break;
+        }
+        if (header_of(cache[i])->bytes < header_of(cache[place])->bytes) place = i;
+    }
+    void *before = cache[place];
+    const size_t leaving = before ? header_of(before)->bytes : 0, coming = header_of(block)->bytes;
+    if (leaving >= coming || kept - leaving + coming > most_kept) return block;
+    cache[place] = block;
+    kept += coming - leaving;
+    return before;
+}
+
+void *npc_acquire(size_t bytes) {
+    if (bytes > SIZE_MAX - 2 * NPC_ALIGNMENT) return NULL;
+    if (lock_try(&cache_lock)) {
+        void *block = take_kept(bytes);
+        lock_free(&cache_lock);
+        if (block) return block;
+    }
+    char *memory = system_allocate(bytes + NPC_ALIGNMENT);
+    if (!memory) return NULL;
+    void *block = memory + NPC_ALIGNMENT;
+    header_of(block)->bytes = bytes;
+    return block;
+}
+
+void npc_release(void *block) {
+    if (!block) return;
+    if (lock_try(&cache_lock)) {
+        block = keep(block);
+        lock_free(&cache_lock);
+    }
+    if (block) system_free((char *)block - NPC_ALIGNMENT);
+}

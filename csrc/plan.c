@@ -1,0 +1,79 @@
+#include "plan.h"
+
+#include <string.h>
+
+#include "algo/algo.h"
+#include "algo/weights.h"
+#include "memory.h"
+
+#define NPC_ALGORITHM(name) &npc_algorithm_##name,
+static const npc_algorithm *const algorithms[] = {
+#include "algo/algo_list.inc"
+    NULL};
+#undef NPC_ALGORITHM
+
+const npc_algorithm *npc_algorithm_at(int i) { return algorithms[i]; }
+
+const char *npc_algorithm_name(const npc_algorithm *algorithm) { return algorithm->name; }
+
+static const char *refusal(const npc_plan *plan, const npc_algorithm *algorithm, const char *wanted) {
+    if (wanted && strcmp(wanted, algorithm->name) != 0) return "another algorithm was asked for";
+    const char *reason = algorithm->applicable(plan);
+    if (reason || wanted) return reason;
+    if (plan->algorithm) return "an algorithm before it in the list takes the problem";
+    return algorithm->worthwhile ? algorithm->worthwhile(plan) : NULL;
+}
+
+npc_status npc_plan_make(npc_plan *plan, const char *wanted) {
+    plan->kernels = npc_kernels_of(plan->isa, plan->problem.compute);
+    plan->algorithm = NULL;
+    for (int i = 0; algorithms[i]; i++) {
+        plan->refused[i] = refusal(plan, algorithms[i], wanted);
+        if (!plan->refused[i]) plan->algorithm = algorithms[i];
+    }
+    if (!plan->algorithm) return NPC_REFUSED;
+    plan->algorithm->prepare(plan);
+    return NPC_OK;
+}
+
+size_t npc_plan_workspace(const npc_plan *plan) { return (size_t)plan->threads * plan->thread_bytes; }
+
+size_t npc_plan_packed_bytes(const npc_plan *plan) {
+    return plan->algorithm->packed_bytes ? plan->algorithm->packed_bytes(plan) : 0;
+}
+
+int npc_plan_reads_plain_weights(const npc_plan *plan) { return plan->algorithm->takes_plain_weights; }
+
+void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
+    plan->algorithm->pack(plan, weight, packed);
+}
+
+/* Once: strict algorithms are content with any result. */
+static npc_status run_strictly(const npc_plan *plan, const npc_tensors *tensors) {
+    npc_plan again = *plan;
+    again.problem.strict = 1;
+    again.prepacked = 0;
+    npc_plan_make(&again, NULL);
+    return npc_plan_run(&again, tensors, NULL);
+}
+
+npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const void *packed) {
+    const npc_algorithm *algorithm = plan->algorithm;
+    const size_t workspace_bytes = npc_plan_workspace(plan);
+    size_t packed_bytes = packed ? 0 : npc_plan_packed_bytes(plan);
+    if (packed_bytes && algorithm->takes_plain_weights && npc_weights_lie_plainly(&plan->problem, &tensors->weight)) {
+        packed = tensors->weight.data;
+        packed_bytes = 0;
+    }
+    char *workspace = NULL, *packed_here = NULL;
+    if (workspace_bytes && !(workspace = npc_acquire(workspace_bytes))) return NPC_NO_MEMORY;
+    if (packed_bytes && !(packed_here = npc_acquire(packed_bytes))) {
+        npc_release(workspace);
+        return NPC_NO_MEMORY;
+    }
+    if (packed_here) algorithm->pack(plan, &tensors->weight, packed_here);
+    const npc_status status = algorithm->run(plan, tensors, packed ? packed : packed_here, workspace);
+    npc_release(packed_here);
+    npc_release(workspace);
+    return status == NPC_NOT_FINITE ? run_strictly(plan, tensors) : status;
+}

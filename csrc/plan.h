@@ -1,0 +1,42 @@
+/* Which algorithm computes a problem, and how it is blocked for this machine. */
+#ifndef NPC_PLAN_H
+#define NPC_PLAN_H
+
+#include "isa.h"
+#include "problem.h"
+
+typedef struct npc_algorithm npc_algorithm;
+
+enum { NPC_RECIPE_WORDS = 24, NPC_MAX_ALGORITHMS = 16 };
+
+typedef struct {
+    npc_problem problem;
+    const npc_isa *isa;
+    const npc_kernels *kernels;
+    const npc_algorithm *algorithm;
+    int threads;
+    int prepacked; /* weights are packed once for many runs, so what that costs does not count */
+    size_t thread_bytes;                     /* of workspace for each thread */
+    int64_t recipe[NPC_RECIPE_WORDS];        /* the algorithm's own */
+    const char *refused[NPC_MAX_ALGORITHMS]; /* by place in the list: why not, NULL for the one taken */
+} npc_plan;
+
+typedef enum { NPC_OK, NPC_NO_MEMORY, NPC_REFUSED, NPC_NOT_FINITE } npc_status;
+
+const npc_algorithm *npc_algorithm_at(int i); /* the i-th best, NULL past the last */
+const char *npc_algorithm_name(const npc_algorithm *algorithm);
+
+/* Expects problem, isa, prepacked and threads (the most to use) set; `wanted` names the only algorithm to try, NULL for the best. */
+npc_status npc_plan_make(npc_plan *plan, const char *wanted);
+size_t npc_plan_workspace(const npc_plan *plan);
+
+/* Weights packed beforehand: as many bytes as told (0: this algorithm reads them as they are), for any number of runs. */
+size_t npc_plan_packed_bytes(const npc_plan *plan);
+int npc_plan_reads_plain_weights(const npc_plan *plan); /* those that lie plainly, as well as packed ones */
+void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
+
+/* `packed` may be NULL: then the weight is packed for this run where the algorithm wants that. tensors->weight is set in
+ * either case: results that are not finite are computed again by plain sums. */
+npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const void *packed);
+
+#endif

@@ -1,0 +1,78 @@
+/* Element types as they lie in memory, and the types that sums are computed in. */
+#ifndef NPC_TYPES_H
+#define NPC_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* X(name, C type): complex elements are two scalars, bool is uint8, float16 is read as its bits. */
+#define NPC_SCALARS(X)                                                                             \
+    X(int8, int8_t)                                                                                \
+    X(uint8, uint8_t)                                                                              \
+    X(int16, int16_t)                                                                              \
+    X(uint16, uint16_t)                                                                            \
+    X(int32, int32_t)                                                                              \
+    X(uint32, uint32_t)                                                                            \
+    X(int64, int64_t)                                                                              \
+    X(uint64, uint64_t)                                                                            \
+    X(float16, npc_half)                                                                           \
+    X(float32, float)                                                                              \
+    X(float64, double)                                                                             \
+    X(longdouble, long double)
+
+/* X(name, C type): integers are computed unsigned, so that they wrap around without undefined behaviour. */
+#define NPC_COMPUTES(X)                                                                            \
+    X(f32, float)                                                                                  \
+    X(f64, double)                                                                                 \
+    X(u32, uint32_t)                                                                               \
+    X(u64, uint64_t)                                                                               \
+    X(ld, long double)
+
+typedef struct {
+    uint16_t bits;
+} npc_half;
+
+#define NPC_ENUM(name, type) NPC_SCALAR_##name,
+typedef enum { NPC_SCALARS(NPC_ENUM) NPC_SCALAR_COUNT } npc_scalar;
+#undef NPC_ENUM
+
+#define NPC_ENUM(name, type) NPC_COMPUTE_##name,
+typedef enum { NPC_COMPUTES(NPC_ENUM) NPC_COMPUTE_COUNT } npc_compute;
+#undef NPC_ENUM
+
+size_t npc_scalar_size(npc_scalar scalar);
+size_t npc_compute_size(npc_compute compute);
+
+/* The type that results of this scalar are summed in. */
+npc_compute npc_compute_of(npc_scalar scalar);
+/* The scalar whose memory is the compute type's own, or whose bits are (signed integers). */
+int npc_is_compute(npc_scalar scalar, npc_compute compute);
+
+#if defined(_MSC_VER)
+#define NPC_INLINE static __forceinline
+#define NPC_RESTRICT __restrict
+#elif defined(__GNUC__)
+#define NPC_INLINE static inline __attribute__((always_inline))
+#define NPC_RESTRICT __restrict__
+#else
+#define NPC_INLINE static inline
+#define NPC_RESTRICT
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define NPC_UNROLL _Pragma("GCC unroll 16")
+#elif defined(__clang__)
+#define NPC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define NPC_UNROLL
+#endif
+
+NPC_INLINE int64_t npc_min(int64_t a, int64_t b) { return a < b ? a : b; }
+NPC_INLINE int64_t npc_max(int64_t a, int64_t b) { return a > b ? a : b; }
+NPC_INLINE int64_t npc_clamp(int64_t value, int64_t low, int64_t high) {
+    return npc_max(low, npc_min(value, high));
+}
+NPC_INLINE int64_t npc_ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); } /* b > 0, any a */
+NPC_INLINE int64_t npc_round_up(int64_t a, int64_t b) { return npc_ceil_div(a, b) * b; }
+
+#endif

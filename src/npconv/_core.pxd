@@ -1,0 +1,94 @@
+"""The parts of csrc/ that the extension names."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+
+cdef extern from "plan.h" nogil:
+    enum:
+        NPC_MAX_AXES
+        NPC_MAX_ALGORITHMS
+
+    ctypedef enum npc_scalar:
+        pass
+    ctypedef enum npc_compute:
+        pass
+    ctypedef enum npc_padding_mode:
+        pass
+    ctypedef enum npc_activation:
+        pass
+
+    int NPC_SCALAR_int8, NPC_SCALAR_uint8, NPC_SCALAR_int16, NPC_SCALAR_uint16, NPC_SCALAR_int32, NPC_SCALAR_uint32
+    int NPC_SCALAR_int64, NPC_SCALAR_uint64, NPC_SCALAR_float16, NPC_SCALAR_float32, NPC_SCALAR_float64
+    int NPC_SCALAR_longdouble
+    int NPC_PADDING_ZEROS, NPC_PADDING_REFLECT, NPC_PADDING_REPLICATE, NPC_PADDING_CIRCULAR, NPC_PADDING_SYMMETRIC
+    int NPC_ACTIVATION_NONE, NPC_ACTIVATION_CLIP, NPC_ACTIVATION_LEAKY_RELU, NPC_ACTIVATION_SIGMOID
+    int NPC_ACTIVATION_TANH, NPC_ACTIVATION_SILU, NPC_ACTIVATION_HARDSWISH
+
+    npc_compute npc_compute_of(npc_scalar scalar)
+
+    ctypedef struct npc_axis:
+        int64_t input, kernel, output, stride, dilation, before
+
+    ctypedef struct npc_problem:
+        int spatial_axes
+        int64_t batch, groups, input_channels, output_channels
+        npc_axis axis[NPC_MAX_AXES]
+        npc_padding_mode padding_mode
+        npc_activation activation
+        double activation_a, activation_b
+        int has_bias, strict
+        npc_scalar scalar
+        int parts
+        npc_compute compute
+
+    ctypedef struct npc_tensor:
+        char *data
+        npc_scalar scalar
+        int parts, swapped
+        int64_t batch_stride, channel_stride
+        int64_t stride[NPC_MAX_AXES]
+
+    ctypedef struct npc_tensors:
+        npc_tensor input, weight, bias, output
+
+    ctypedef struct npc_isa:
+        const char *name
+
+    ctypedef struct npc_algorithm:
+        pass
+
+    ctypedef struct npc_plan:
+        npc_problem problem
+        const npc_isa *isa
+        const npc_algorithm *algorithm
+        int threads, prepacked
+        const char *refused[NPC_MAX_ALGORITHMS]
+
+    ctypedef enum npc_status:
+        NPC_OK
+        NPC_NO_MEMORY
+        NPC_REFUSED
+        NPC_NOT_FINITE
+
+    const npc_algorithm *npc_algorithm_at(int i)
+    const char *npc_algorithm_name(const npc_algorithm *algorithm)
+    npc_status npc_plan_make(npc_plan *plan, const char *wanted)
+    size_t npc_plan_workspace(const npc_plan *plan)
+    size_t npc_plan_packed_bytes(const npc_plan *plan)
+    int npc_plan_reads_plain_weights(const npc_plan *plan)
+    void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed)
+    npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const void *packed)
+
+cdef extern from "memory.h" nogil:
+    void *npc_acquire(size_t bytes)
+    void npc_release(void *block)
+
+cdef extern from "isa.h" nogil:
+    const npc_isa *npc_built_isa(int i)
+    const npc_isa *npc_usable_isa(int i)
+    const npc_isa *npc_find_isa(const char *name)
+
+cdef extern from "parallel.h" nogil:
+    void npc_parallel_start()
+    int npc_thread_limit(int threads)
+    int npc_openmp_version()

@@ -1,0 +1,249 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+"""Turns a Problem into the C struct, drops the GIL and turns a status into an exception."""
+
+from cpython.buffer cimport Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+import platform
+
+from npconv._core cimport *
+
+cdef dict SCALARS = {
+    "b": NPC_SCALAR_int8, "B": NPC_SCALAR_uint8, "?": NPC_SCALAR_uint8,
+    "e": NPC_SCALAR_float16, "f": NPC_SCALAR_float32, "d": NPC_SCALAR_float64, "g": NPC_SCALAR_longdouble,
+    "F": NPC_SCALAR_float32, "D": NPC_SCALAR_float64, "G": NPC_SCALAR_longdouble,
+}
+cdef dict INTEGERS = {
+    ("i", 1): NPC_SCALAR_int8, ("u", 1): NPC_SCALAR_uint8, ("i", 2): NPC_SCALAR_int16, ("u", 2): NPC_SCALAR_uint16,
+    ("i", 4): NPC_SCALAR_int32, ("u", 4): NPC_SCALAR_uint32, ("i", 8): NPC_SCALAR_int64, ("u", 8): NPC_SCALAR_uint64,
+}
+cdef dict PADDING_MODES = {
+    "zeros": NPC_PADDING_ZEROS, "reflect": NPC_PADDING_REFLECT, "replicate": NPC_PADDING_REPLICATE,
+    "circular": NPC_PADDING_CIRCULAR, "symmetric": NPC_PADDING_SYMMETRIC,
+}
+cdef dict ACTIVATIONS = {
+    "clip": NPC_ACTIVATION_CLIP, "leaky_relu": NPC_ACTIVATION_LEAKY_RELU, "sigmoid": NPC_ACTIVATION_SIGMOID,
+    "tanh": NPC_ACTIVATION_TANH, "silu": NPC_ACTIVATION_SILU, "hardswish": NPC_ACTIVATION_HARDSWISH,
+}
+
+npc_parallel_start()
+
+
+cdef tuple _algorithm_names():
+    cdef int i = 0
+    names = []
+    while npc_algorithm_at(i) != NULL:
+        names.append(npc_algorithm_name(npc_algorithm_at(i)).decode())
+        i += 1
+    return tuple(names)
+
+
+ALGORITHMS = _algorithm_names()
+
+
+def config():
+    """What this build has, and what of it runs here."""
+    cdef int i = 0, j = 0
+    built, usable = [], []
+    while npc_built_isa(i) != NULL:
+        built.append(npc_built_isa(i).name.decode())
+        i += 1
+    while npc_usable_isa(j) != NULL:
+        usable.append(npc_usable_isa(j).name.decode())
+        j += 1
+    openmp = f"version {npc_openmp_version()}" if npc_openmp_version() else None
+    return {
+        "openmp": openmp, "isas": tuple(usable), "built_isas": tuple(built), "compiler": platform.python_compiler(),
+    }
+
+
+def plan(problem, options, prepacked=False):
+    """A CompiledPlan; ValueError when the options name an algorithm that refuses the problem.
+
+    `prepacked` says that its weights will be packed once for many runs, so that the packing costs nothing.
+    """
+    cdef CompiledPlan made = CompiledPlan()
+    cdef const char *wanted = NULL
+    cdef const char *isa = NULL
+    describe(&made.plan.problem, problem, options)
+    describe_types(&made.tensors.input, problem, problem.input_dtype)
+    describe_types(&made.tensors.weight, problem, problem.weight_dtype)
+    describe_types(&made.tensors.output, problem, problem.dtype)
+    if problem.bias_dtype is not None:
+        describe_types(&made.tensors.bias, problem, problem.bias_dtype)
+    made.batched = problem.batched
+    made.channels_last = problem.channels_last
+    made.plan.threads = options.threads
+    made.plan.prepacked = prepacked
+    if options.isa is not None:
+        isa_name = options.isa.encode()
+        isa = isa_name
+    made.plan.isa = npc_find_isa(isa)
+    if made.plan.isa == NULL:
+        raise ValueError(f"isa {options.isa!r} does not run on this machine, or was not built")
+    if options.algorithm is not None:
+        algorithm_name = options.algorithm.encode()
+        wanted = algorithm_name
+    if npc_plan_make(&made.plan, wanted) != NPC_OK:
+        reasons = dict(made.refused)
+        raise ValueError(
+            f"{problem.function}: algorithm {options.algorithm!r} refuses this problem: "
+            f"{reasons.get(options.algorithm, 'the compiled backend has no such algorithm')}"
+        )
+    return made
+
+
+cdef int scalar_of(dtype) except -1:
+    return INTEGERS[dtype.kind, dtype.itemsize] if dtype.kind in "iu" else SCALARS[dtype.char]
+
+
+cdef int describe_types(npc_tensor *tensor, problem, dtype) except -1:
+    if problem.must_cast(dtype):
+        dtype = problem.dtype
+    tensor.scalar = <npc_scalar> scalar_of(dtype)
+    tensor.parts = 2 if dtype.kind == "c" else 1
+    tensor.swapped = not dtype.isnative
+    return 0
+
+
+cdef int describe(npc_problem *target, problem, options) except -1:
+    cdef int a
+    target.spatial_axes = problem.spatial_axes
+    target.batch = problem.batch
+    target.groups = problem.groups
+    target.input_channels = problem.input_channels
+    target.output_channels = problem.output_channels
+    for a in range(target.spatial_axes):
+        target.axis[a].input = problem.input_size[a]
+        target.axis[a].kernel = problem.kernel_size[a]
+        target.axis[a].output = problem.output_size[a]
+        target.axis[a].stride = problem.stride[a]
+        target.axis[a].dilation = problem.dilation[a]
+        target.axis[a].before = problem.padding[a][0]
+    target.padding_mode = <npc_padding_mode> (<int> PADDING_MODES[problem.padding_mode])
+    target.activation = <npc_activation> NPC_ACTIVATION_NONE
+    if problem.activation is not None:
+        name, target.activation_a, target.activation_b = problem.activation
+        target.activation = <npc_activation> (<int> ACTIVATIONS[name])
+    target.has_bias = problem.bias_dtype is not None
+    target.strict = options.precision == "strict"
+    target.scalar = <npc_scalar> scalar_of(problem.dtype)
+    target.parts = 2 if problem.dtype.kind == "c" else 1
+    target.compute = npc_compute_of(target.scalar)
+    return 0
+
+
+cdef void place(npc_tensor *tensor, const Py_buffer *view, int axes, bint batched, bint channels_last) noexcept:
+    cdef int first = 1 if batched else 0
+    cdef int spatial = first if channels_last else first + 1
+    cdef int a
+    tensor.data = <char *> view.buf
+    tensor.batch_stride = view.strides[0] if batched else 0
+    tensor.channel_stride = view.strides[first + axes if channels_last else first]
+    for a in range(axes):
+        tensor.stride[a] = view.strides[spatial + a]
+
+
+cdef class PackedWeights:
+    """Weights in the order of one algorithm, for plans with the same `packing`."""
+
+    cdef void *data
+
+    def __dealloc__(self):
+        npc_release(self.data)
+
+
+cdef class CompiledPlan:
+    """One problem on this machine; immutable once made, so any number of threads may run it at once."""
+
+    cdef npc_plan plan
+    cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
+    cdef bint batched, channels_last
+
+    def __cinit__(self):
+        memset(&self.plan, 0, sizeof(npc_plan))
+        memset(&self.tensors, 0, sizeof(npc_tensors))
+
+    @property
+    def backend(self):
+        return "compiled"
+
+    @property
+    def algorithm(self):
+        return npc_algorithm_name(self.plan.algorithm).decode()
+
+    @property
+    def isa(self):
+        return self.plan.isa.name.decode()
+
+    @property
+    def threads(self):
+        return npc_thread_limit(self.plan.threads)
+
+    @property
+    def workspace_bytes(self):
+        return npc_plan_workspace(&self.plan)
+
+    @property
+    def refused(self):
+        return tuple(
+            (name, self.plan.refused[i].decode()) for i, name in enumerate(ALGORITHMS) if self.plan.refused[i] != NULL
+        )
+
+    @property
+    def packing(self):
+        """What packed weights depend on besides the weights; None where plain ones are as good."""
+        if npc_plan_packed_bytes(&self.plan) == 0 or npc_plan_reads_plain_weights(&self.plan):
+            return None
+        return self.algorithm, self.isa, self.plan.problem.groups, <int> self.plan.problem.scalar
+
+    def pack(self, weight):
+        """The weight, an array as the problem describes it, packed for `run`."""
+        cdef PackedWeights packed = PackedWeights()
+        cdef npc_tensor tensor = self.tensors.weight
+        cdef Py_buffer view
+        packed.data = npc_acquire(npc_plan_packed_bytes(&self.plan))
+        if packed.data == NULL:
+            raise MemoryError(f"no memory for {npc_plan_packed_bytes(&self.plan)} bytes of packed weights")
+        PyObject_GetBuffer(weight, &view, PyBUF_STRIDES)
+        place(&tensor, &view, self.plan.problem.spatial_axes, True, False)
+        with nogil:
+            npc_plan_pack(&self.plan, &tensor, packed.data)
+        PyBuffer_Release(&view)
+        return packed
+
+    def run(self, input, weight, bias, out, PackedWeights packed=None):
+        """`out` becomes the convolution; arrays as the problem describes them, `out` aligned and in native order."""
+        cdef const void *packed_data = NULL if packed is None else packed.data
+        cdef npc_tensors tensors
+        cdef Py_buffer[4] views
+        cdef int taken = 0, axes = self.plan.problem.spatial_axes
+        cdef npc_status status
+        if self.plan.problem.batch == 0:
+            return
+        try:
+            PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)
+            taken = 1
+            PyObject_GetBuffer(weight, &views[1], PyBUF_STRIDES)
+            taken = 2
+            PyObject_GetBuffer(out, &views[2], PyBUF_STRIDES | PyBUF_WRITABLE)
+            taken = 3
+            if bias is not None:
+                PyObject_GetBuffer(bias, &views[3], PyBUF_STRIDES)
+                taken = 4
+            tensors = self.tensors
+            place(&tensors.input, &views[0], axes, self.batched, self.channels_last)
+            place(&tensors.weight, &views[1], axes, True, False)
+            place(&tensors.output, &views[2], axes, self.batched, self.channels_last)
+            if bias is not None:
+                tensors.bias.data = <char *> views[3].buf
+                tensors.bias.channel_stride = views[3].strides[0]
+            with nogil:
+                status = npc_plan_run(&self.plan, &tensors, packed_data)
+        finally:
+            while taken:
+                taken -= 1
+                PyBuffer_Release(&views[taken])
+        if status == NPC_NO_MEMORY:
+            raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace and for packed weights")

@@ -1,0 +1,90 @@
+"""Which of the two backends computes: the compiled extension where it can be imported, plain NumPy otherwise."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from npconv import _numpy
+
+if TYPE_CHECKING:
+    from npconv._core import Config
+    from npconv.arguments import Array
+    from npconv.options import Options
+    from npconv.problem import Problem
+
+
+def built(name: str) -> str | None:
+    """What the build wrote down, if there was a build."""
+    try:
+        value: str | None = getattr(importlib.import_module("npconv._build_info"), name)
+    except ImportError:
+        return None
+    return value
+
+
+unavailable: str | None = None
+try:
+    import npconv._core as _core
+except Exception as error:  # whatever is wrong with an extension, the package works without it
+    unavailable = built("REASON") or str(error)
+
+BACKENDS = ("compiled", "numpy")
+
+
+class ExecutionPlan(Protocol):
+    """A problem with everything decided; `run` may be called by many threads at once."""
+
+    @property
+    def backend(self) -> str: ...
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    @property
+    def refused(self) -> tuple[tuple[str, str], ...]: ...
+
+    @property
+    def packing(self) -> Hashable | None: ...  # what packed weights depend on besides the weight; None: never packed
+
+    def pack(self, weight: Array) -> Any: ...
+    def run(self, input: Array, weight: Array, bias: Array | None, out: Array, packed: Any = None) -> None: ...
+
+
+def algorithms() -> tuple[str, ...]:
+    """Every algorithm that can be forced, best first."""
+    compiled = _core.ALGORITHMS if unavailable is None else ()
+    return (*compiled, *_numpy.ALGORITHMS)
+
+
+def extension_config() -> Config | None:
+    """What the extension says of itself, if there is one."""
+    return _core.config() if unavailable is None else None
+
+
+def isas() -> tuple[str, ...]:
+    """The instruction sets the extension can use on this machine, best first."""
+    extension = extension_config()
+    return extension["isas"] if extension else ()
+
+
+def choose(options: Options) -> str:
+    """The name of the backend that these options lead to."""
+    if options.backend == "compiled" and unavailable is not None:
+        raise RuntimeError(f"backend 'compiled' is not available: {unavailable}")
+    if options.backend is not None:
+        return options.backend
+    compiled = unavailable is None and (options.algorithm is None or options.algorithm in _core.ALGORITHMS)
+    return "compiled" if compiled else "numpy"
+
+
+def plan(problem: Problem, options: Options, prepacked: bool = False) -> ExecutionPlan:
+    """ValueError if a forced algorithm does not take the problem, RuntimeError if a forced backend is missing."""
+    if choose(options) == "compiled":
+        return _core.plan(problem, options, prepacked)
+    return _numpy.plan(problem, options)

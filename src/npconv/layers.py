@@ -1,0 +1,265 @@
+"""Convolutional layers: kernels kept with their settings, and packed for the machine once."""
+
+from __future__ import annotations
+
+import math
+from inspect import cleandoc
+from typing import Any, ClassVar, TypeVar
+
+import numpy
+from numpy.typing import ArrayLike, DTypeLike
+
+from npconv.arguments import Activation, Array, IntPerAxis, Padding, as_array, canonical_axes, canonical_integer
+from npconv.functional import prepare, run_call
+
+Layer = TypeVar("Layer", bound="_Conv")
+
+
+class _Weights:
+    """One set of weights and what has been packed of it: replaced whole, so that a call in another thread keeps its own."""
+
+    __slots__ = ("bias", "packed", "weight")
+
+    def __init__(self, weight: Array, bias: Array | None) -> None:
+        self.weight, self.bias = weight, bias
+        self.packed: dict[Any, Any] = {}
+
+
+class _Conv:
+    _function: ClassVar[str]
+    _axes: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPerAxis,
+        stride: IntPerAxis = 1,
+        padding: Padding = 0,
+        dilation: IntPerAxis = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        padding_mode: str = "zeros",
+        activation: Activation = None,
+        data_format: str = "channels_first",
+        dtype: DTypeLike = numpy.float32,
+        rng: Any = None,
+    ) -> None:
+        shape = self._weight_shape(in_channels, out_channels, kernel_size, groups)
+        kind = numpy.dtype(dtype)
+        if kind.kind != "f":
+            raise TypeError(f"{type(self).__name__}: dtype must be a float to draw weights of, got {kind}")
+        # Kaiming uniform with a = sqrt(5), as torch: uniform in +-1 / sqrt(fan in), for the bias too.
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        generator = numpy.random.default_rng(rng)
+        weight = generator.uniform(-bound, bound, shape).astype(kind)
+        self._set(
+            weight,
+            generator.uniform(-bound, bound, shape[0]).astype(kind) if bias else None,
+            (stride, padding, dilation, groups, padding_mode, activation, data_format),
+        )
+
+    @classmethod
+    def from_weights(
+        cls: type[Layer],
+        weight: ArrayLike,
+        bias: ArrayLike | None = None,
+        stride: IntPerAxis = 1,
+        padding: Padding = 0,
+        dilation: IntPerAxis = 1,
+        groups: int = 1,
+        *,
+        padding_mode: str = "zeros",
+        activation: Activation = None,
+        data_format: str = "channels_first",
+        dtype: DTypeLike | None = None,
+    ) -> Layer:
+        """A layer with these weights, which are copied: `weight` ``(K, C // groups, *kernel)``, `bias` ``(K,)`` or None.
+
+        `dtype` converts them.
+
+        >>> import numpy, npconv
+        >>> blur = npconv.Conv2d.from_weights(numpy.full((1, 1, 3, 3), 1 / 9), padding="same")
+        >>> blur(numpy.ones((1, 1, 5, 5))).shape
+        (1, 1, 5, 5)
+        """
+        layer = cls.__new__(cls)
+        settings = stride, padding, dilation, groups, padding_mode, activation, data_format
+        copied = numpy.array(as_array(cls.__name__, "weight", weight), dtype=dtype, order="C")
+        offset = None if bias is None else numpy.array(as_array(cls.__name__, "bias", bias), dtype=dtype)
+        if copied.ndim != cls._axes + 2 or 0 in copied.shape:
+            raise ValueError(
+                f"{cls.__name__}: weight must have {cls._axes + 2} axes (K, C/groups, *kernel), none of size 0, got "
+                f"weight shape {copied.shape}"
+            )
+        layer._set(copied, offset, settings)
+        return layer
+
+    def _weight_shape(
+        self, in_channels: int, out_channels: int, kernel_size: IntPerAxis, groups: int
+    ) -> tuple[int, ...]:
+        name = type(self).__name__
+        counts = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
+        for argument, value in counts.items():
+            if canonical_integer(name, argument, value) < 1:
+                raise ValueError(f"{name}: {argument} must be at least 1, got {value}")
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"{name}: groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
+            )
+        kernel = canonical_axes(name, "kernel_size", kernel_size)
+        sizes = (kernel,) * self._axes if isinstance(kernel, int) else kernel
+        if len(sizes) != self._axes or min(sizes) < 1:
+            raise ValueError(
+                f"{name}: kernel_size must be one integer from 1 up, or {self._axes} of them, got {kernel_size!r}"
+            )
+        return (int(out_channels), int(in_channels) // int(groups), *sizes)
+
+    def _set(self, weight: Array, bias: Array | None, settings: tuple[Any, ...]) -> None:
+        self._settings = settings
+        self._check_bias(weight, bias)
+        self._weights = _Weights(_frozen(weight), None if bias is None else _frozen(bias))
+
+    def _check_bias(self, weight: Array, bias: Array | None) -> None:
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"{type(self).__name__}: bias must have shape {weight.shape[:1]}, one value an output channel of weight "
+                f"shape {weight.shape}, got bias shape {bias.shape}"
+            )
+
+    @property
+    def weight(self) -> Array:
+        """The kernels, ``(K, C // groups, *kernel)``, read-only. Assigning an array of that shape packs it anew."""
+        return self._weights.weight
+
+    @weight.setter
+    def weight(self, value: ArrayLike) -> None:
+        name, current = type(self).__name__, self._weights
+        weight = numpy.array(as_array(name, "weight", value), dtype=current.weight.dtype, order="C")
+        if weight.shape != current.weight.shape:
+            raise ValueError(f"{name}: weight must have shape {current.weight.shape}, got {weight.shape}")
+        self._weights = _Weights(_frozen(weight), current.bias)
+
+    @property
+    def bias(self) -> Array | None:
+        """One value an output channel, ``(K,)``, read-only, or None. Assigning None removes it."""
+        return self._weights.bias
+
+    @bias.setter
+    def bias(self, value: ArrayLike | None) -> None:
+        current = self._weights
+        bias = None
+        if value is not None:
+            bias = numpy.array(as_array(type(self).__name__, "bias", value), dtype=current.weight.dtype)
+            self._check_bias(current.weight, bias)
+            bias = _frozen(bias)
+        self._weights = _Weights(current.weight, bias)
+
+    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+        """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
+        weights = self._weights
+        call = prepare(self._function, x, weights.weight, weights.bias, *self._settings, None, True)
+        plan = call[0].plan
+        packing = plan.packing
+        if packing is None:
+            return run_call(call, out)
+        packed = weights.packed.get(packing)
+        if packed is None:
+            packed = weights.packed[packing] = plan.pack(call[2])
+        return run_call(call, out, packed)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._weights.weight, self._weights.bias, self._settings
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._set(*state)
+
+    def __repr__(self) -> str:
+        stride, padding, dilation, groups, padding_mode, activation, data_format = self._settings
+        shape = self.weight.shape
+        one = dict.fromkeys((1, (1,) * self._axes))
+        text = [str(shape[1] * groups), str(shape[0]), f"kernel_size={shape[2:]}", f"stride={stride}"]
+        text += [f"padding={padding!r}"] * (padding not in (0, (0,) * self._axes))
+        text += [f"dilation={dilation}"] * (dilation not in one)
+        text += [f"groups={groups}"] * (groups != 1) + ["bias=False"] * (self.bias is None)
+        text += [f"padding_mode={padding_mode!r}"] * (padding_mode != "zeros")
+        text += [f"activation={activation!r}"] * (activation is not None)
+        text += [f"data_format={data_format!r}"] * (data_format != "channels_first")
+        return f"{type(self).__name__}({', '.join(text)})"
+
+
+def _frozen(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+_SHARED = """
+Parameters
+----------
+in_channels, out_channels : int
+    C and K; `groups` divides both.
+kernel_size : int or sequence of int
+    One for all spatial axes, or one an axis.
+stride, padding, dilation, groups, padding_mode, activation, data_format
+    As for the function.
+bias : bool
+    Whether there is a value to add to each output channel.
+dtype : dtype
+    Of the weights that are drawn: a float.
+rng : seed or numpy.random.Generator, optional
+    Given to `numpy.random.default_rng`. Weight and bias are drawn uniformly from ``+-1 / sqrt(C // groups * taps)``,
+    which is torch's default, Kaiming uniform with ``a = sqrt(5)``.
+
+Notes
+-----
+The weights are packed for the machine at the first call that gains from it, and once for all calls after it. A layer may
+be called from many threads at once; it pickles and copies without what is packed. `from_weights` takes weights as they are.
+"""
+
+
+def _with_shared_text(cls: type[Layer]) -> type[Layer]:
+    if cls.__doc__ is not None:  # python -OO
+        cls.__doc__ = f"{cleandoc(cls.__doc__)}\n{_SHARED}"
+    return cls
+
+
+@_with_shared_text
+class Conv1d(_Conv):
+    """A layer over signals, `conv1d` with kernels of its own.
+
+    >>> import numpy, npconv
+    >>> layer = npconv.Conv1d(1, 8, kernel_size=5, stride=2, rng=0)
+    >>> layer(numpy.zeros((4, 1, 100), dtype=numpy.float32)).shape
+    (4, 8, 48)
+    """
+
+    _function, _axes = "conv1d", 1
+
+
+@_with_shared_text
+class Conv2d(_Conv):
+    """A layer over images, `conv2d` with kernels of its own.
+
+    >>> import numpy, npconv
+    >>> layer = npconv.Conv2d(3, 16, kernel_size=3, padding="same", activation="relu", rng=0)
+    >>> layer
+    Conv2d(3, 16, kernel_size=(3, 3), stride=1, padding='same', activation='relu')
+    >>> layer(numpy.zeros((1, 3, 32, 32), dtype=numpy.float32)).shape
+    (1, 16, 32, 32)
+    """
+
+    _function, _axes = "conv2d", 2
+
+
+@_with_shared_text
+class Conv3d(_Conv):
+    """A layer over volumes, `conv3d` with kernels of its own.
+
+    >>> import numpy, npconv
+    >>> layer = npconv.Conv3d(1, 4, kernel_size=(1, 3, 3), rng=0)
+    >>> layer(numpy.zeros((1, 1, 4, 10, 10), dtype=numpy.float32)).shape
+    (1, 4, 4, 8, 8)
+    """
+
+    _function, _axes = "conv3d", 3

@@ -24,7 +24,29 @@ static const char *refusal(const npc_plan *plan, const npc_algorithm *algorithm,
     return algorithm->worthwhile ? algorithm->worthwhile(plan) : NULL;
 }
 
-npc_status npc_plan_make(npc_plan *plan, const char *wanted) {
+/* Kernels of one tap see neighbouring pixels alike, whatever rows they lie in: all axes become one. */
+static int merge_axes(npc_problem *problem) {
+    int64_t pixels = 1;
+    for (int a = 0; a < problem->spatial_axes; a++) {
+        const npc_axis *axis = &problem->axis[a];
+        if (axis->kernel != 1 || axis->stride != 1 || axis->output != axis->input) return 0;
+        pixels *= axis->output;
+    }
+    const npc_axis merged = {pixels, 1, pixels, 1, 1, 0};
+    if (problem->spatial_axes == 1) return 0;
+    problem->spatial_axes = 1;
+    problem->axis[0] = merged;
+    return 1;
+}
+
+/* Whether the pixels of all axes follow one another with one stride. */
+static int merges(const npc_problem *problem, const npc_tensor *tensor) {
+    for (int a = 0; a + 1 < problem->spatial_axes; a++)
+        if (tensor->stride[a] != tensor->stride[a + 1] * problem->axis[a + 1].input) return 0;
+    return 1;
+}
+
+static npc_status make_unmerged(npc_plan *plan, const char *wanted) {
     plan->kernels = npc_kernels_of(plan->isa, plan->problem.compute);
     plan->algorithm = NULL;
     for (int i = 0; algorithms[i]; i++) {
@@ -34,6 +56,12 @@ npc_status npc_plan_make(npc_plan *plan, const char *wanted) {
     if (!plan->algorithm) return NPC_REFUSED;
     plan->algorithm->prepare(plan);
     return NPC_OK;
+}
+
+npc_status npc_plan_make(npc_plan *plan, const char *wanted) {
+    plan->given = plan->problem;
+    plan->merged = merge_axes(&plan->problem);
+    return make_unmerged(plan, wanted);
 }
 
 size_t npc_plan_workspace(const npc_plan *plan) { return (size_t)plan->threads * plan->thread_bytes; }
@@ -53,11 +81,27 @@ static npc_status run_strictly(const npc_plan *plan, const npc_tensors *tensors)
     npc_plan again = *plan;
     again.problem.strict = 1;
     again.prepacked = 0;
-    npc_plan_make(&again, NULL);
+    make_unmerged(&again, NULL);
     return npc_plan_run(&again, tensors, NULL);
 }
 
+static npc_status run_merged(const npc_plan *plan, const npc_tensors *tensors, const void *packed) {
+    const npc_problem *given = &plan->given;
+    npc_plan single = *plan;
+    single.merged = 0;
+    if (!merges(given, &tensors->input) || !merges(given, &tensors->output)) {
+        single.problem = *given;
+        make_unmerged(&single, npc_algorithm_name(plan->algorithm));
+        return npc_plan_run(&single, tensors, packed);
+    }
+    npc_tensors merged = *tensors;
+    merged.input.stride[0] = tensors->input.stride[given->spatial_axes - 1];
+    merged.output.stride[0] = tensors->output.stride[given->spatial_axes - 1];
+    return npc_plan_run(&single, &merged, packed);
+}
+
 npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const void *packed) {
+    if (plan->merged) return run_merged(plan, tensors, packed);
     const npc_algorithm *algorithm = plan->algorithm;
     const size_t workspace_bytes = npc_plan_workspace(plan);
     size_t packed_bytes = packed ? 0 : npc_plan_packed_bytes(plan);

@@ -11,6 +11,8 @@ enum { NPC_RECIPE_WORDS = 24, NPC_MAX_ALGORITHMS = 16 };
 
 typedef struct {
     npc_problem problem;
+    npc_problem given; /* the problem as it was, where its axes were merged into one */
+    int merged;
     const npc_isa *isa;
     const npc_kernels *kernels;
     const npc_algorithm *algorithm;

@@ -72,7 +72,8 @@ NPC_INLINE int64_t npc_max(int64_t a, int64_t b) { return a > b ? a : b; }
 NPC_INLINE int64_t npc_clamp(int64_t value, int64_t low, int64_t high) {
     return npc_max(low, npc_min(value, high));
 }
-NPC_INLINE int64_t npc_ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); } /* b > 0, any a */
+/* b > 0, any a; division is slow, and 1 is the usual stride. */
+NPC_INLINE int64_t npc_ceil_div(int64_t a, int64_t b) { return b == 1 ? a : a / b + (a % b > 0); }
 NPC_INLINE int64_t npc_round_up(int64_t a, int64_t b) { return npc_ceil_div(a, b) * b; }
 
 #endif

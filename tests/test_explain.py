@@ -170,25 +170,29 @@ def test_the_compiled_backend_runs_when_forced_and_only_then(monkeypatch):
         assert bool(planned) == (backend == "compiled")
 
 
-def test_what_was_forced_is_what_ran():
-    """The core's own record, written where the loops are, not where the plan is made."""
-    core = compiled_core()
-    if core is None or not hasattr(core, "last_run"):
-        pytest.skip("no record of runs")
-    for engine in FORCED:
-        if engine.backend != "compiled":
-            continue
-        case = next((case for case, dtype in EVERY_FIFTH if dtype == "f" and takes(engine, case)), None)
-        assert case is not None, str(engine)
-        with engine.options(num_threads=1):
-            npconv.conv(*arrays_for(case, "f"), **case.arguments())
-            plan = npconv.explain(*arrays_for(case, "f"), **case.arguments())
-        assert core.last_run()[:2] == (engine.algorithm, plan.isa), str(engine)
+# Sums long enough for every algorithm to group them in its own way.
+TELLING = (
+    *shapes.VARIED,
+    shapes.Case((1, 1, 40, 41), (1, 1, 31, 29), padding=(15, 14)),
+    shapes.Case((1, 24, 20, 20), (16, 24, 3, 3), padding=1),
+    shapes.Case((1, 3, 60, 40), (3, 1, 27, 25), groups=3),
+    shapes.Case((1, 1, 3000), (4, 1, 1200), stride=100),
+)
 
 
-def takes(engine, case):
-    with engine.options():
-        return engine.refusal(arrays_for(case, "f"), case.arguments()) is None
+def bits_of(engine, case):
+    data = shapes.shared_data(case, "f", exact=False)
+    done = engine.conv(data.arrays, case.arguments())
+    return done and done[1].tobytes()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_algorithms_are_told_apart_by_their_bits(isa):
+    """Each rounds in its own order: two that always gave the same bits would be one under two names."""
+    bits = {engine.algorithm: [bits_of(engine, case) for case in TELLING] for engine in FORCED if engine.isa == isa}
+    for one, two in itertools.combinations(bits, 2):
+        both = [pair for pair in zip(bits[one], bits[two], strict=True) if None not in pair]
+        assert not both or any(a != b for a, b in both), (one, two)
 
 
 def test_fused_and_separate_multiplication_tell_instruction_sets_apart():

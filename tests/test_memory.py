@@ -214,18 +214,19 @@ def good_calls(size):
 def growth_of(calls, rounds):
     """Bytes of Python and NumPy memory that `rounds` more rounds leave behind.
 
-    The first rounds fill NumPy's own cache of small pieces of memory.
+    The least of several measurements: NumPy's own cache of small pieces of memory fills for a while, a leak never ends.
     """
     tracemalloc.start()
     try:
-        for _ in range(4 * rounds):
-            run_all(calls)
-        gc.collect()
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(rounds):
-            run_all(calls)
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0] - before
+        measured = []
+        while len(measured) < 10 and (len(measured) < 2 or min(measured) >= rounds):
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(rounds):
+                run_all(calls)
+            gc.collect()
+            measured.append(tracemalloc.get_traced_memory()[0] - before)
+        return min(measured)
     finally:
         tracemalloc.stop()
 
@@ -238,7 +239,7 @@ def run_all(calls):
 
 @pytest.mark.parametrize("make", [bad_calls, good_calls])
 def test_repeated_calls_leave_nothing_in_python(backend, make):
-    assert growth_of(make(8), 100) < 4000
+    assert growth_of(make(8), 100) < 100 * 32  # less than an object a round
 
 
 def test_bad_calls_are_bad(backend):

@@ -2,6 +2,7 @@
 
 enum {
     BAND_BYTES = 256 << 10,   /* of packed planes: they stay in a second-level cache */
+    POINT_BYTES = 48 << 10,   /* the same without neighbours to share: near the first level, and short strides */
     SPLIT_BYTES = 1 << 20,    /* the most before the reduction is split */
     SUM_BYTES = 512 << 10,    /* of sums that wait in memory for a split reduction */
     BAND_COLUMNS = 960,       /* wider images are cut */
@@ -58,6 +59,8 @@ static double plane_bytes(const npc_problem *problem, const npc_blocking *blocki
            (double)npc_compute_size(problem->compute);
 }
 
+static double band_bytes(const npc_problem *problem) { return npc_taps(problem) == 1 ? POINT_BYTES : BAND_BYTES; }
+
 /* Narrows the band, then splits the reduction, until one row of the band packs into SPLIT_BYTES. */
 static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     const npc_problem *problem = &plan->problem;
@@ -69,6 +72,8 @@ static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     blocking->band_columns = cuts == 1 ? width : npc_round_up(npc_ceil_div(width, cuts), tile);
     blocking->level = NPC_SPLIT_CHANNELS;
     blocking->block = sizes[NPC_SPLIT_CHANNELS];
+    while (npc_taps(problem) == 1 && plane_bytes(problem, blocking) > POINT_BYTES && blocking->band_columns > 2 * tile)
+        blocking->band_columns = npc_round_up(blocking->band_columns / 2, tile);
     while (plane_bytes(problem, blocking) > SPLIT_BYTES) {
         if (blocking->band_columns > 2 * tile)
             blocking->band_columns = npc_round_up(blocking->band_columns / 2, tile);
@@ -88,7 +93,7 @@ static void choose_rows(const npc_problem *problem, npc_blocking *blocking) {
     int64_t low = 1, high = height;
     while (low < high) {
         blocking->band_rows = low + (high - low + 1) / 2;
-        if (plane_bytes(problem, blocking) <= BAND_BYTES)
+        if (plane_bytes(problem, blocking) <= band_bytes(problem))
             low = blocking->band_rows;
         else
             high = blocking->band_rows - 1;
@@ -150,7 +155,7 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
                                            taps.columns * (int64_t)sizeof(int64_t));
     blocking->bias_bytes = aligned_bytes(rows * size);
     blocking->sum_bytes = aligned_bytes((waits ? rows : plan->kernels->rows) * blocking->sum_stride * size);
-    plan->thread_bytes = (size_t)(blocking->plane_bytes + blocking->offset_bytes + blocking->bias_bytes +
+    plan->thread_bytes = (size_t)(NPC_BLOCKING_HEADER + blocking->plane_bytes + blocking->offset_bytes + blocking->bias_bytes +
                                   blocking->sum_bytes);
 }
 

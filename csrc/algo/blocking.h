@@ -8,6 +8,8 @@
 /* How far the reduction is split: blocks of `block` at this level, single elements at the levels before it. */
 enum { NPC_SPLIT_CHANNELS, NPC_SPLIT_OUTER, NPC_SPLIT_ROWS, NPC_SPLIT_COLUMNS, NPC_SPLIT_LEVELS };
 
+enum { NPC_BLOCKING_HEADER = 64 }; /* bytes at the start of a thread's workspace */
+
 typedef struct {
     int64_t band_rows, band_columns;
     int64_t channels; /* output channels of an item */

@@ -47,7 +47,7 @@ typedef struct {
     const char *weights;  /* first row of the item */
     int64_t rows;         /* of weights: output channels, twice as many for complex */
     char *packed, *sums, *bias;
-    int64_t *offsets;
+    int64_t *offsets, *listed; /* and what they were listed for */
     int is_first, is_last; /* block of the reduction */
 } direct_item;
 
@@ -178,7 +178,11 @@ static void run_block(direct_item *item, int64_t index) {
     item->planes = npc_planes_of(job->problem, &item->taps, &item->band);
     item->is_first = index == 0;
     item->is_last = index + 1 == job->blocking->blocks;
-    npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
+    const int64_t listed[3] = {index + 1, item->planes.rows.extent, item->planes.columns.extent};
+    if (memcmp(item->listed, listed, sizeof listed) != 0) { /* else the band before this one had the same */
+        npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
+        memcpy(item->listed, listed, sizeof listed);
+    }
     npc_planes_pack(job->problem, &item->input, &item->taps, &item->band, &item->planes, item->packed);
     /* Sums of elements past the planes are thrown away, yet must not be slow ones. */
     npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
@@ -198,7 +202,8 @@ static void run_block(direct_item *item, int64_t index) {
 static void place_workspace(direct_item *item, int thread) {
     const direct_job *job = item->job;
     const npc_blocking *blocking = job->blocking;
-    item->packed = job->workspace + (size_t)thread * job->plan->thread_bytes;
+    item->listed = (int64_t *)(void *)(job->workspace + (size_t)thread * job->plan->thread_bytes);
+    item->packed = (char *)item->listed + NPC_BLOCKING_HEADER;
     item->offsets = (int64_t *)(void *)(item->packed + blocking->plane_bytes);
     item->bias = (char *)item->offsets + blocking->offset_bytes;
     item->sums = item->bias + blocking->bias_bytes;
@@ -250,6 +255,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.scalar_size = (int64_t)npc_scalar_size(problem->scalar);
     job.in_place = !blocking.flat && problem->parts == 1 && npc_is_compute(problem->scalar, problem->compute) &&
                    npc_column_stride(problem, &tensors->output) == size;
+    for (int thread = 0; thread < plan->threads; thread++)
+        memset(workspace + (size_t)thread * plan->thread_bytes, 0, NPC_BLOCKING_HEADER);
     npc_parallel_for(plan->threads,
                      problem->batch * problem->groups * npc_outer_outputs(problem) * job.row_bands *
                          job.column_bands * job.chunks,

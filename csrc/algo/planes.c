@@ -1,5 +1,7 @@
 #include "planes.h"
 
+#include <string.h>
+
 #include "../convert.h"
 
 static int64_t greatest_common_divisor(int64_t a, int64_t b) {
@@ -61,11 +63,18 @@ typedef struct {
     npc_row_packer packer;
     int64_t row_stride; /* bytes in the input */
     int64_t size;       /* bytes of a packed element */
+    int copies;         /* neighbours in memory, of the compute type */
 } packer;
 
 /* Position in the unpadded axis of element 0 of a phase. */
 static int64_t phase_start(const npc_axis *axis, int64_t first_output, int64_t tap) {
     return first_output * axis->stride + tap * axis->dilation - axis->before;
+}
+
+int npc_lies_in_rows(const npc_problem *problem, const npc_tensor *tensor) {
+    return !tensor->swapped && tensor->parts == 1 && problem->parts == 1 &&
+           npc_is_compute(tensor->scalar, problem->compute) &&
+           npc_column_stride(problem, tensor) == (int64_t)npc_compute_size(problem->compute);
 }
 
 npc_row_packer npc_row_packer_of(const npc_problem *problem, const npc_tensor *input) {
@@ -107,19 +116,41 @@ void npc_pack_row(const npc_row_packer *p, char *target, const char *row, int pa
     if (high < extent) fill_border(p, target, row, part, start, high, extent);
 }
 
-/* All planes of one channel's part at one outer tap; image is NULL where the padding is zero. */
+/* The rows of one plane; image is NULL where the padding is zero. */
+static void pack_plane(const packer *p, char *target, const char *image, int part, int64_t row_start,
+                       int64_t column_start) {
+    const npc_row_packer *row = &p->packer;
+    const npc_compute compute = p->problem->compute;
+    const int64_t extent = p->planes->columns.extent, pitch = extent * p->size;
+    const int64_t low = npc_clamp(npc_ceil_div(-column_start, row->step), 0, extent);
+    const int64_t high = npc_clamp(npc_ceil_div(row->width - column_start, row->step), low, extent);
+    const int64_t first = (column_start + low * row->step) * row->stride, count = high - low;
+    for (int64_t r = 0; r < p->planes->rows.extent; r++, target += pitch) {
+        const int64_t i = npc_border(row_start + r * p->rows.stride, p->rows.input, p->problem->padding_mode);
+        if (!image || i < 0) {
+            npc_zeros(target, compute, extent);
+            continue;
+        }
+        const char *from = image + i * p->row_stride;
+        if (low > 0) fill_border(row, target, from, part, column_start, 0, low);
+        if (p->copies && count > 0)
+            memcpy(target + low * p->size, from + first, (size_t)(count * p->size));
+        else if (count > 0)
+            npc_load_part(target + low * p->size, row->input, compute, from + first, row->step * row->stride, part,
+                          count);
+        if (high < extent) fill_border(row, target, from, part, column_start, high, extent);
+    }
+}
+
+/* All planes of one channel's part at one outer tap. */
 static char *pack_image(const packer *p, char *target, const char *image, int part) {
-    const npc_phases *rows = &p->planes->rows, *columns = &p->planes->columns;
-    for (int64_t row_phase = 0; row_phase < rows->phases; row_phase++) {
-        const int64_t start = phase_start(&p->rows, p->band->row, p->taps->row + row_phase);
-        for (int64_t phase = 0; phase < columns->phases; phase++)
-            for (int64_t r = 0; r < rows->extent; r++) {
-                const int64_t i =
-                    npc_border(start + r * p->rows.stride, p->rows.input, p->problem->padding_mode);
-                npc_pack_row(&p->packer, target, image && i >= 0 ? image + i * p->row_stride : NULL, part,
-                             phase_start(&p->columns, p->band->column, p->taps->column + phase), columns->extent);
-                target += columns->extent * p->size;
-            }
+    for (int64_t row_phase = 0; row_phase < p->planes->rows.phases; row_phase++) {
+        const int64_t row_start = phase_start(&p->rows, p->band->row, p->taps->row + row_phase);
+        for (int64_t phase = 0; phase < p->planes->columns.phases; phase++) {
+            pack_plane(p, target, image, part, row_start,
+                       phase_start(&p->columns, p->band->column, p->taps->column + phase));
+            target += p->planes->plane * p->size;
+        }
     }
     return target;
 }
@@ -160,7 +191,8 @@ void npc_planes_pack(const npc_problem *problem, const npc_tensor *input, const 
                       npc_columns(problem),
                       npc_row_packer_of(problem, input),
                       npc_row_stride(problem, input),
-                      (int64_t)npc_compute_size(problem->compute)};
+                      (int64_t)npc_compute_size(problem->compute),
+                      npc_lies_in_rows(problem, input) && npc_columns(problem).stride == 1};
     char *out = target;
     for (int64_t c = taps->channel; c < taps->channel + taps->channels; c++)
         for (int part = 0; part < problem->parts; part++)

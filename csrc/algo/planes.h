@@ -56,6 +56,9 @@ typedef struct {
     int64_t stride;      /* bytes from pixel to pixel */
 } npc_row_packer;
 
+/* Real elements of the compute type in native order, neighbours along the last axis. */
+int npc_lies_in_rows(const npc_problem *problem, const npc_tensor *tensor);
+
 npc_row_packer npc_row_packer_of(const npc_problem *problem, const npc_tensor *input);
 
 /* target[j] = pixel start + j * step, for j < extent; row is the input's first pixel, or NULL for zeros. */

@@ -296,8 +296,7 @@ static int input_lies_plainly(const npc_problem *problem, const npc_tensor *inpu
     const int64_t size = (int64_t)npc_compute_size(problem->compute);
     int64_t strides = (int64_t)(uintptr_t)input->data | input->batch_stride | input->channel_stride;
     for (int a = 0; a < problem->spatial_axes; a++) strides |= input->stride[a];
-    return !input->swapped && input->parts == 1 && npc_is_compute(input->scalar, problem->compute) &&
-           strides % size == 0 && npc_column_stride(problem, input) == size;
+    return npc_lies_in_rows(problem, input) && strides % size == 0;
 }
 
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights, char *workspace) {

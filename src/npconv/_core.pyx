@@ -72,6 +72,7 @@ def plan(problem, options, prepacked=False):
     describe_types(&made.tensors.output, problem, problem.dtype)
     if problem.bias_dtype is not None:
         describe_types(&made.tensors.bias, problem, problem.bias_dtype)
+    made.axes = problem.spatial_axes
     made.batched = problem.batched
     made.channels_last = problem.channels_last
     made.plan.threads = options.threads
@@ -159,6 +160,7 @@ cdef class CompiledPlan:
 
     cdef npc_plan plan
     cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
+    cdef int axes
     cdef bint batched, channels_last
 
     def __cinit__(self):
@@ -207,7 +209,7 @@ cdef class CompiledPlan:
         if packed.data == NULL:
             raise MemoryError(f"no memory for {npc_plan_packed_bytes(&self.plan)} bytes of packed weights")
         PyObject_GetBuffer(weight, &view, PyBUF_STRIDES)
-        place(&tensor, &view, self.plan.problem.spatial_axes, True, False)
+        place(&tensor, &view, self.axes, True, False)
         with nogil:
             npc_plan_pack(&self.plan, &tensor, packed.data)
         PyBuffer_Release(&view)
@@ -218,7 +220,7 @@ cdef class CompiledPlan:
         cdef const void *packed_data = NULL if packed is None else packed.data
         cdef npc_tensors tensors
         cdef Py_buffer[4] views
-        cdef int taken = 0, axes = self.plan.problem.spatial_axes
+        cdef int taken = 0, axes = self.axes
         cdef npc_status status
         if self.plan.problem.batch == 0:
             return

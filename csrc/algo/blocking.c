@@ -1,10 +1,12 @@
 #include "blocking.h"
 
 enum {
-    BAND_BYTES = 256 << 10,   /* of packed planes: they stay in a second-level cache */
-    POINT_BYTES = 48 << 10,   /* the same without neighbours to share: near the first level, and short strides */
+    BAND_BYTES = 448 << 10,   /* of packed planes: they stay in a second-level cache */
+    POINT_BYTES = 48 << 10,   /* a row of it without neighbours to share: near the first level, and short strides */
+    POINT_BAND_BYTES = 128 << 10,
     SPLIT_BYTES = 1 << 20,    /* the most before the reduction is split */
     SUM_BYTES = 512 << 10,    /* of sums that wait in memory for a split reduction */
+    STORE_WORK = 40,          /* products as dear as storing a row of a tile by way of the workspace */
     BAND_COLUMNS = 960,       /* wider images are cut */
     THREAD_WORK = 300 * 1000, /* multiplications that pay for waking one more thread */
 };
@@ -59,7 +61,7 @@ static double plane_bytes(const npc_problem *problem, const npc_blocking *blocki
            (double)npc_compute_size(problem->compute);
 }
 
-static double band_bytes(const npc_problem *problem) { return npc_taps(problem) == 1 ? POINT_BYTES : BAND_BYTES; }
+static double band_bytes(const npc_problem *problem) { return npc_taps(problem) == 1 ? POINT_BAND_BYTES : BAND_BYTES; }
 
 /* Narrows the band, then splits the reduction, until one row of the band packs into SPLIT_BYTES. */
 static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
@@ -130,12 +132,14 @@ static void choose_items(npc_plan *plan, npc_blocking *blocking) {
     plan->threads = (int)npc_min(threads, bands * npc_ceil_div(outputs, blocking->channels));
 }
 
-/* Flat where that takes fewer vectors, even though its sums are stored by way of the workspace. */
+/* Flat where the vectors that it saves are worth more than storing sums by way of the workspace. */
 static int is_flat(const npc_plan *plan, const npc_blocking *blocking, const npc_planes *planes) {
     const int64_t lanes = plan->kernels->lanes, width = blocking->band_columns;
     if (width != npc_columns(&plan->problem).output || blocking->band_rows == 1) return 0;
     const int64_t flat = npc_ceil_div((blocking->band_rows - 1) * planes->columns.extent + width, lanes);
-    return flat * 33 < blocking->band_rows * npc_ceil_div(width, lanes) * 32;
+    const int64_t saved = blocking->band_rows * npc_ceil_div(width, lanes) - flat;
+    const double reduction = (double)npc_group_inputs(&plan->problem) * (double)npc_taps(&plan->problem);
+    return (double)saved * reduction > STORE_WORK * (double)(blocking->band_rows * npc_ceil_div(width, 3 * lanes));
 }
 
 static int64_t aligned_bytes(int64_t bytes) { return npc_round_up(bytes, 64); }

@@ -34,6 +34,7 @@ typedef struct {
     int64_t row_bands, column_bands, chunks;
     int64_t size, scalar_size; /* bytes of a compute and of a result scalar */
     int in_place;              /* kernels store into the result themselves */
+    int activates;             /* by another function than the kernels' clip */
 } direct_job;
 
 /* One item of work: a band of one image, some output channels of one group. */
@@ -86,20 +87,24 @@ static char *result_at(const direct_item *item, int64_t m, int64_t row, int64_t 
            column * npc_column_stride(job->problem, output);
 }
 
-/* Activates and stores the sums of one tile that begins `at` elements after the start of a row of the plane; in a flat
- * band that is any number of rows further on, and the tile goes on over the rows that follow. */
-static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0, int rows, int64_t row,
-                       int64_t at, int64_t pixels) {
+/* Where a tile lies: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows. In a flat band
+ * `at` is any number of rows further on, and the pixels go on over the rows that follow. */
+typedef struct {
+    int64_t row, rows, at, pixels;
+} tile_place;
+
+/* Activates and stores the sums of one tile of one row. */
+static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0, int rows, tile_place place) {
     const direct_job *job = item->job;
     const npc_problem *problem = job->problem;
     const int64_t pitch = item->planes.columns.extent, width = item->band.columns;
     const int64_t stride = npc_column_stride(problem, &job->tensors->output);
     npc_store *store = npc_storer(problem->scalar);
     const int activates = problem->activation != NPC_ACTIVATION_CLIP;
-    row += job->blocking->flat ? at / pitch : 0;
-    at = job->blocking->flat ? at % pitch : at;
-    for (int64_t done = 0; done < pixels && row < item->band.rows; row++, at = 0) {
-        const int64_t count = npc_min(width - at, pixels - done);
+    int64_t row = place.row + (job->blocking->flat ? place.at / pitch : 0);
+    int64_t at = job->blocking->flat ? place.at % pitch : place.at;
+    for (int64_t done = 0; done < place.pixels && row < item->band.rows; row++, at = 0) {
+        const int64_t count = npc_min(width - at, place.pixels - done);
         for (int m = 0; count > 0 && m < rows; m++) {
             char *sums = (char *)tile->output + (m * tile->output_stride + done) * job->size;
             if (activates) npc_activate(problem, sums, count);
@@ -109,36 +114,50 @@ static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0
     }
 }
 
-/* One tile of `pixels` pixels that begin at column `at` of row `row` of the band. */
-static void run_tile(const direct_item *item, int64_t m0, int rows, int64_t row, int64_t at, int64_t pixels) {
+static void activate_tile(const direct_item *item, int64_t m0, int rows, tile_place place) {
+    for (int m = 0; m < rows; m++)
+        for (int64_t row = 0; row < place.rows; row++)
+            npc_activate(item->job->problem, result_at(item, m0 + m, place.row + row, place.at), place.pixels);
+}
+
+static npc_gemm tile_at(const direct_item *item, int64_t m0, tile_place place) {
+    const direct_job *job = item->job;
+    const npc_blocking *blocking = job->blocking;
+    const npc_tensor *output = &job->tensors->output;
+    const int lanes = job->plan->kernels->lanes;
+    npc_gemm tile = {.weight_stride = job->reduction,
+                     .input = item->packed + (place.row * item->planes.columns.extent + place.at) * job->size,
+                     .input_step = place.rows > 1 ? item->planes.columns.extent : lanes,
+                     .output_step = place.rows > 1 ? npc_row_stride(job->problem, output) / job->size : lanes,
+                     .last = (int)((place.pixels - 1) % lanes + 1),
+                     .by_rows = place.rows > 1,
+                     .low = job->problem->activation_a,
+                     .high = job->problem->activation_b};
+    if (job->in_place) {
+        tile.output = result_at(item, m0, place.row, place.at);
+        tile.output_stride = output->channel_stride / job->size;
+        return tile;
+    }
+    const int64_t pitch = blocking->flat ? item->planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
+    const int64_t waiting = m0 * blocking->sum_stride + place.row * pitch + place.at;
+    tile.output = item->sums + (blocking->blocks > 1 ? waiting * job->size : 0);
+    tile.output_stride = blocking->sum_stride;
+    return tile;
+}
+
+static void run_tile(const direct_item *item, int64_t m0, int rows, tile_place place) {
     const direct_job *job = item->job;
     const npc_problem *problem = job->problem;
-    const npc_blocking *blocking = job->blocking;
     const npc_kernels *kernels = job->plan->kernels;
     const npc_taps_block *taps = &item->taps;
-    const int vectors = (int)npc_ceil_div(pixels, kernels->lanes);
+    const int64_t vectors = place.rows * npc_ceil_div(place.pixels, kernels->lanes);
     const int64_t first_tap =
         ((taps->channel * npc_outer_taps(problem) + taps->outer) * npc_rows(problem).kernel + taps->row) *
             npc_columns(problem).kernel + taps->column;
-    npc_gemm tile = {.output_stride = blocking->sum_stride,
-                     .weight_stride = job->reduction,
-                     .last = (int)(pixels - (vectors - 1) * kernels->lanes),
-                     .low = problem->activation_a,
-                     .high = problem->activation_b};
-    if (job->in_place) {
-        tile.output = result_at(item, m0, row, at);
-        tile.output_stride = job->tensors->output.channel_stride / job->size;
-    } else if (blocking->blocks > 1) {
-        const int64_t pitch = blocking->flat ? item->planes.columns.extent
-                                             : npc_round_up(blocking->band_columns, kernels->lanes);
-        tile.output = item->sums + (m0 * blocking->sum_stride + row * pitch + at) * job->size;
-    } else {
-        tile.output = item->sums;
-    }
-    tile.input = item->packed + (row * item->planes.columns.extent + at) * job->size;
     const char *weights = item->weights + (m0 * job->reduction + first_tap * problem->parts) * job->size;
     const int64_t reduction = taps->channels * taps->outers * taps->rows * taps->columns * problem->parts;
     const int64_t runs = npc_ceil_div(reduction, RUN);
+    npc_gemm tile = tile_at(item, m0, place);
     for (int64_t i = 0; i < runs; i++) {
         const int64_t from = reduction * i / runs, to = reduction * (i + 1) / runs;
         const int starts = item->is_first && i == 0, ends = item->is_last && i + 1 == runs;
@@ -150,25 +169,44 @@ static void run_tile(const direct_item *item, int64_t m0, int rows, int64_t row,
         tile.clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
         kernels->gemm[rows - 1][vectors - 1](&tile);
     }
-    if (!item->is_last) return;
-    if (!job->in_place)
-        store_tile(item, &tile, m0, rows, row, at, pixels);
-    else if (problem->activation != NPC_ACTIVATION_CLIP)
-        for (int m = 0; m < rows; m++)
-            npc_activate(problem, (char *)tile.output + m * tile.output_stride * job->size, pixels);
+    if (item->is_last && !job->in_place)
+        store_tile(item, &tile, m0, rows, place);
+    else if (item->is_last && job->activates)
+        activate_tile(item, m0, rows, place);
+}
+
+/* The next part of `left` vectors or rows: two of like width rather than a whole one and a single rest. */
+static int64_t next_part(int64_t left, int64_t most) {
+    return left == most + 1 ? (left + 1) / 2 : npc_min(left, most);
 }
 
 /* All tiles along one run of pixels, for some rows of weights. */
 static void run_pixels(const direct_item *item, int64_t m0, int rows, int64_t row, int64_t pixels) {
     const npc_kernels *kernels = item->job->plan->kernels;
-    int64_t vectors = npc_ceil_div(pixels, kernels->lanes);
-    for (int64_t at = 0; vectors > 0;) {
-        /* Two tiles of like width rather than a whole one and a single vector. */
-        const int64_t wide = vectors == kernels->vectors + 1 ? (vectors + 1) / 2 : kernels->vectors;
-        const int64_t width = npc_min(wide, vectors) * kernels->lanes;
-        run_tile(item, m0, rows, row, at, npc_min(width, pixels - at));
-        at += width;
-        vectors -= wide;
+    tile_place place = {.row = row, .rows = 1};
+    while (place.at < pixels) {
+        const int64_t left = npc_ceil_div(pixels - place.at, kernels->lanes);
+        place.pixels = npc_min(next_part(left, kernels->vectors) * kernels->lanes, pixels - place.at);
+        run_tile(item, m0, rows, place);
+        place.at += place.pixels;
+    }
+}
+
+/* All tiles of a band for some rows of weights. */
+static void run_rows(const direct_item *item, int64_t m0, int rows) {
+    const direct_job *job = item->job;
+    const npc_kernels *kernels = job->plan->kernels;
+    const npc_band *band = &item->band;
+    if (job->blocking->flat) {
+        run_pixels(item, m0, rows, 0, (band->rows - 1) * item->planes.columns.extent + band->columns);
+    } else if (job->in_place && band->columns <= kernels->lanes) { /* a vector a row, several rows a tile */
+        tile_place place = {.pixels = band->columns};
+        for (; place.row < band->rows; place.row += place.rows) {
+            place.rows = next_part(band->rows - place.row, kernels->vectors);
+            run_tile(item, m0, rows, place);
+        }
+    } else {
+        for (int64_t row = 0; row < band->rows; row++) run_pixels(item, m0, rows, row, band->columns);
     }
 }
 
@@ -190,12 +228,7 @@ static void run_block(direct_item *item, int64_t index) {
     const int64_t tiles = npc_ceil_div(item->rows, job->plan->kernels->rows);
     for (int64_t i = 0; i < tiles; i++) {
         const int64_t m0 = item->rows * i / tiles, m1 = item->rows * (i + 1) / tiles;
-        if (job->blocking->flat)
-            run_pixels(item, m0, (int)(m1 - m0), 0,
-                       (item->band.rows - 1) * item->planes.columns.extent + item->band.columns);
-        else
-            for (int64_t row = 0; row < item->band.rows; row++)
-                run_pixels(item, m0, (int)(m1 - m0), row, item->band.columns);
+        run_rows(item, m0, (int)(m1 - m0));
     }
 }
 
@@ -253,6 +286,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.chunks = npc_ceil_div(npc_group_outputs(problem), blocking.channels);
     job.size = size;
     job.scalar_size = (int64_t)npc_scalar_size(problem->scalar);
+    job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     job.in_place = !blocking.flat && problem->parts == 1 && npc_is_compute(problem->scalar, problem->compute) &&
                    npc_column_stride(problem, &tensors->output) == size;
     for (int thread = 0; thread < plan->threads; thread++)

@@ -45,7 +45,7 @@ typedef struct {
     int64_t row_bands, column_bands, chunks;
     int64_t size;       /* bytes of a compute element */
     int64_t run_rows;   /* kernel rows at a time */
-    int kernel;         /* which of kernels->stencil */
+    npc_stencil_kind kernel;
     int reads_in_place; /* the input */
     int stores;         /* into the result itself */
 } stencil_job;
@@ -113,7 +113,8 @@ static void prepare(npc_plan *plan) {
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
     recipe.listed_rows = (recipe.band_rows - 1) * rows.stride + (rows.kernel - 1) * rows.dilation + 1;
     recipe.plane_bytes = aligned_bytes((planes.elements + 2 * lanes) * size);
-    recipe.zero_bytes = aligned_bytes((recipe.band_columns + (columns.kernel - 1) * columns.dilation + 2 * lanes) * size);
+    recipe.zero_bytes = aligned_bytes(
+        (recipe.band_columns * columns.stride + (columns.kernel - 1) * columns.dilation + 4 * lanes) * size);
     recipe.row_bytes = aligned_bytes(recipe.listed_rows * (int64_t)sizeof(void *));
     recipe.column_bytes = aligned_bytes(columns.kernel * (int64_t)(sizeof(int64_t) + 2 * sizeof(int)));
     recipe.sum_bytes = aligned_bytes(recipe.band_rows * npc_round_up(recipe.band_columns, lanes) * size);
@@ -155,7 +156,7 @@ static void list_rows_in_place(const stencil_item *item, const npc_tensor *input
     const int64_t count = (item->band.rows - 1) * job->rows.stride + (job->rows.kernel - 1) * job->rows.dilation + 1;
     const int64_t stride = npc_row_stride(job->problem, input);
     /* Columns are counted from the input's first, so the zeros begin where the band does. */
-    const char *zeros = item->zeros - (item->band.column - job->columns.before) * job->size;
+    const char *zeros = item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
     for (int64_t i = 0; i < count; i++) {
         const int inside = image && first + i >= 0 && first + i < job->rows.input;
         item->rows[i] = inside ? image + (first + i) * stride : zeros;
@@ -174,11 +175,11 @@ static int list_columns(const stencil_item *item, int64_t at) {
             item->columns[c] = c % phases->period * item->planes.plane + c / phases->period * phases->step + at;
             continue;
         }
-        const int64_t start = item->band.column + at + c * axis->dilation - axis->before;
+        const int64_t start = (item->band.column + at) * axis->stride + c * axis->dilation - axis->before;
         item->columns[c] = start;
-        item->from[c] = (int)npc_clamp(-start, 0, lanes);
-        item->to[c] = (int)npc_clamp(axis->input - start, item->from[c], lanes);
-        outside |= item->from[c] > 0 || item->to[c] < lanes;
+        item->from[c] = (int)npc_clamp(npc_ceil_div(-start, axis->stride), 0, lanes);
+        item->to[c] = (int)npc_clamp(npc_ceil_div(axis->input - start, axis->stride), item->from[c], lanes);
+        outside |= start < 0 || start + lanes * axis->stride > axis->input;
     }
     return outside;
 }
@@ -314,9 +315,13 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
     const int shares = job.rows.stride == 1 && job.rows.dilation == 1 && job.run_rows == job.rows.kernel;
-    job.kernel = shares && job.rows.kernel == 3 ? 1 : shares && job.rows.kernel == 5 ? 2 : 0;
-    job.reads_in_place = job.columns.stride == 1 && problem->padding_mode == NPC_PADDING_ZEROS &&
+    job.reads_in_place = job.columns.stride <= 2 && problem->padding_mode == NPC_PADDING_ZEROS &&
                          input_lies_plainly(problem, &tensors->input);
+    job.kernel = NPC_STENCIL_ANY;
+    if (job.reads_in_place && job.columns.stride == 2)
+        job.kernel = NPC_STENCIL_HALF;
+    else if (shares && (job.rows.kernel == 3 || job.rows.kernel == 5))
+        job.kernel = job.rows.kernel == 3 ? NPC_STENCIL_3 : NPC_STENCIL_5;
     job.stores = npc_column_stride(problem, &tensors->output) == job.size;
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands * job.column_bands,

@@ -283,6 +283,8 @@ static void multiply(const winograd_item *item, int64_t first, int64_t count) {
                      .reduction = inputs,
                      .weight_stride = inputs,
                      .output_stride = r->stride,
+                     .input_step = kernels->lanes,
+                     .output_step = kernels->lanes,
                      .last = kernels->lanes};
     for (int64_t point = 0; point < POINTS; point++)
         for (int64_t m = 0; m < count; m += kernels->rows) {

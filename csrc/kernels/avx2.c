@@ -11,6 +11,13 @@ NPC_INLINE __m256i mask64(int n) { return _mm256_loadu_si256((const __m256i *)(l
 NPC_INLINE __m256i between32(int from, int to) { return _mm256_andnot_si256(mask32(from), mask32(to)); }
 NPC_INLINE __m256i between64(int from, int to) { return _mm256_andnot_si256(mask64(from), mask64(to)); }
 
+NPC_INLINE __m256 even_ps(__m256 a, __m256 b) {
+    const __m256 mixed = _mm256_shuffle_ps(a, b, 0x88);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
+}
+
+NPC_INLINE __m256d even_pd(__m256d a, __m256d b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8); }
+
 /* Low 64 bits of a product from 32-bit halves: a * b = al * bl + ((ah * bl + al * bh) << 32). */
 NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
     const __m256i cross = _mm256_mullo_epi32(a, _mm256_shuffle_epi32(b, 0xb1));
@@ -28,6 +35,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LOAD(p) _mm256_loadu_ps(p)
 #define LOAD_PART(p, n) _mm256_maskload_ps(p, mask32(n))
 #define LOAD_BETWEEN(p, from, to) _mm256_maskload_ps(p, between32(from, to))
+#define EVEN(a, b) even_ps(a, b)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_ps(p, mask32(n), v)
 #define SET(s) _mm256_set1_ps(s)
@@ -48,6 +56,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LOAD(p) _mm256_loadu_pd(p)
 #define LOAD_PART(p, n) _mm256_maskload_pd(p, mask64(n))
 #define LOAD_BETWEEN(p, from, to) _mm256_maskload_pd(p, between64(from, to))
+#define EVEN(a, b) even_pd(a, b)
 #define STORE(p, v) _mm256_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_pd(p, mask64(n), v)
 #define SET(s) _mm256_set1_pd(s)
@@ -68,6 +77,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
 #define LOAD_PART(p, n) _mm256_maskload_epi32((const int *)(p), mask32(n))
 #define LOAD_BETWEEN(p, from, to) _mm256_maskload_epi32((const int *)(p), between32(from, to))
+#define EVEN(a, b) _mm256_castps_si256(even_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
 #define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
 #define STORE_PART(p, v, n) _mm256_maskstore_epi32((int *)(p), mask32(n), v)
 #define SET(s) _mm256_set1_epi32((int)(s))
@@ -86,6 +96,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
 #define LOAD_PART(p, n) _mm256_maskload_epi64((const long long *)(p), mask64(n))
 #define LOAD_BETWEEN(p, from, to) _mm256_maskload_epi64((const long long *)(p), between64(from, to))
+#define EVEN(a, b) _mm256_castpd_si256(even_pd(_mm256_castsi256_pd(a), _mm256_castsi256_pd(b)))
 #define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
 #define STORE_PART(p, v, n) _mm256_maskstore_epi64((long long *)(p), mask64(n), v)
 #define SET(s) _mm256_set1_epi64x((long long)(s))

@@ -6,6 +6,15 @@
 #define MASK16(n) ((__mmask16)((1u << (n)) - 1))
 #define MASK8(n) ((__mmask8)((1u << (n)) - 1))
 
+NPC_INLINE __m512 even_ps(__m512 a, __m512 b) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(a, even, b);
+}
+
+NPC_INLINE __m512d even_pd(__m512d a, __m512d b) {
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
+}
+
 NPC_INLINE void split4_ps(const float *p, __m512 *v) {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
@@ -62,6 +71,7 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define LOAD(p) _mm512_loadu_ps(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_ps(MASK16(n), p)
 #define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_ps(MASK16(to) & ~MASK16(from), p)
+#define EVEN(a, b) even_ps(a, b)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_ps(p, MASK16(n), v)
 #define SET(s) _mm512_set1_ps(s)
@@ -85,6 +95,7 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define LOAD(p) _mm512_loadu_pd(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_pd(MASK8(n), p)
 #define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_pd(MASK8(to) & ~MASK8(from), p)
+#define EVEN(a, b) even_pd(a, b)
 #define STORE(p, v) _mm512_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_pd(p, MASK8(n), v)
 #define SET(s) _mm512_set1_pd(s)
@@ -108,6 +119,7 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi32(MASK16(n), p)
 #define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_epi32(MASK16(to) & ~MASK16(from), p)
+#define EVEN(a, b) _mm512_castps_si512(even_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)))
 #define STORE(p, v) _mm512_storeu_si512(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_epi32(p, MASK16(n), v)
 #define SET(s) _mm512_set1_epi32((int)(s))
@@ -126,6 +138,7 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi64(MASK8(n), p)
 #define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_epi64(MASK8(to) & ~MASK8(from), p)
+#define EVEN(a, b) _mm512_castpd_si512(even_pd(_mm512_castsi512_pd(a), _mm512_castsi512_pd(b)))
 #define STORE(p, v) _mm512_storeu_si512(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_epi64(p, MASK8(n), v)
 #define SET(s) _mm512_set1_epi64((long long)(s))

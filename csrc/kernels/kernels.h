@@ -6,12 +6,15 @@
  * - weights: row m starts at m * weight_stride, elements of a row are neighbours; naturally aligned.
  * - input: may be unaligned to vectors; whole vectors are read, so up to a vector less one element beyond the last pixel.
  * - output: rows m * output_stride apart; of the last vector only `last` elements are stored, or read to accumulate.
+ * - vectors lie input_step and output_step apart: LANES, or the rows of a narrow image with by_rows set, and then `last`
+ *   goes for every vector.
  * - clip: floats only, low <= result <= high applied before the store; NaN stays.
  *
  * stencil: `rows` neighbouring rows of one output channel x one vector of pixels, for one input channel,
  *     output[m][j] = (*bias or 0 + sum over r, c of weights[r][c] * rows[m * row_stride + r * row_dilation][columns[c] + j])
  *                    + (output[m][j] if accumulate), in order of r, then c.
- * - stencil[0] takes any kernel; stencil[1] and [2] take 3 and 5 kernel rows with row_stride and row_dilation 1.
+ * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1; HALF is ANY with every
+ *   other pixel: columns[c] + 2 * j, and 2 * LANES elements are read.
  * - from, to: NULL, or for every kernel column the lanes that lie inside the input; the others are zeros, never read.
  * - last, clip: as above.
  *
@@ -38,7 +41,9 @@ typedef struct {
     void *output;
     const void *bias; /* NULL: none */
     int64_t reduction, weight_stride, output_stride;
+    int64_t input_step, output_step; /* from vector to vector */
     int last;
+    int by_rows;
     int accumulate;
     int clip;
     double low, high;
@@ -64,7 +69,8 @@ typedef struct {
 
 typedef void npc_stencil_kernel(const npc_stencil *tile);
 
-enum { NPC_STENCIL_HEIGHTS = 4, NPC_STENCIL_KERNELS = 3 };
+enum { NPC_STENCIL_HEIGHTS = 4 };
+typedef enum { NPC_STENCIL_ANY, NPC_STENCIL_3, NPC_STENCIL_5, NPC_STENCIL_HALF, NPC_STENCIL_KERNELS } npc_stencil_kind;
 
 #define NPC_WINOGRAD_A 0.707106781186547524401L /* interpolation points +-a and +-b: 1/sqrt(2) and sqrt(2) */
 #define NPC_WINOGRAD_B 1.414213562373095048802L
@@ -99,7 +105,7 @@ typedef struct {
 typedef struct {
     int lanes, rows, vectors, stencil_rows;
     npc_gemm_kernel *gemm[NPC_GEMM_ROWS][NPC_GEMM_VECTORS];
-    npc_stencil_kernel *stencil[NPC_STENCIL_KERNELS][NPC_STENCIL_HEIGHTS]; /* kernel rows: any, 3, 5; rows: 1, 2, 4, 8 */
+    npc_stencil_kernel *stencil[NPC_STENCIL_KERNELS][NPC_STENCIL_HEIGHTS]; /* rows: 1, 2, 4, 8 */
     npc_winograd winograd;
 } npc_kernels;
 

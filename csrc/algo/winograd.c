@@ -26,6 +26,7 @@ enum {
     PRODUCTS_BYTES = 256 << 10,  /* of products before they are transformed: a part of the second-level cache */
     TRANSFORMED_BYTES = 3 << 20, /* of transformed input */
     MOST_TILES = 128,            /* of an item */
+    CHANNELS_A_TURN = 8,         /* of input, where threads share a band */
 };
 
 typedef struct {
@@ -122,7 +123,6 @@ static int is_faster(const npc_plan *plan) {
     const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
     const double images = (double)problem->batch * (double)problem->groups;
     const double bands = (double)npc_ceil_div(r.tile_rows, r.rows) * (double)npc_ceil_div(r.tile_columns, r.columns);
-    const double chunks = (double)npc_ceil_div(npc_group_outputs(problem), r.outputs);
     const double dense = (double)r.dense_vectors;
     const double pack = 4.0 * (double)(r.rows + 1) * (60 + 6 * (double)r.pitch * 4 / lanes);
     const double input = inputs * ((double)r.vectors * 180 + pack);
@@ -131,7 +131,7 @@ static int is_faster(const npc_plan *plan) {
     const double reuse = plan->prepacked ? 0 : outputs * inputs * 30 * (double)problem->groups;
     const double pixels = (double)npc_rows(problem).output * (double)(npc_columns(problem).output + 2) / lanes;
     const double direct = images * outputs * inputs * 9 * (pixels + 0.5);
-    return images * bands * (input * chunks + product + output) + reuse < 0.95 * direct;
+    return images * bands * (input + product + output) + reuse < 0.95 * direct;
 }
 
 _Static_assert(sizeof(winograd_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
@@ -243,7 +243,8 @@ static int64_t list_lanes(const winograd_item *item) {
     return vectors;
 }
 
-static void transform_input(const winograd_item *item) {
+/* Channels from `first` on. */
+static void transform_input(const winograd_item *item, int64_t first, int64_t count) {
     const winograd_job *job = item->job;
     const npc_problem *problem = job->problem;
     const winograd_recipe *r = job->recipe;
@@ -258,7 +259,7 @@ static void transform_input(const winograd_item *item) {
                                .kept = item->kept,
                                .places = item->places};
     const int64_t start = item->column * 4 - npc_columns(problem).before;
-    for (int64_t c = 0; c < npc_group_inputs(problem); c++) {
+    for (int64_t c = first; c < first + count; c++) {
         const char *channel = item->input.data + c * item->input.channel_stride;
         for (int64_t y = 0; y < 4 * item->rows + 2; y++) {
             const int64_t i = npc_border(item->row * 4 + y - rows.before, rows.input, problem->padding_mode);
@@ -354,32 +355,67 @@ static void transform_output(const winograd_item *item, int64_t first, int64_t c
     }
 }
 
-/* Items in the order batch, group, row band, column band, output channels. */
-static void run_item(void *context, int64_t index, int thread) {
-    const winograd_job *job = context;
+/* Bands in the order batch, group, row, column. */
+static winograd_item band_at(const winograd_job *job, int64_t index) {
     const npc_problem *problem = job->problem;
     const winograd_recipe *r = job->recipe;
     const npc_tensors *tensors = job->tensors;
-    winograd_item item = {.job = job, .input = tensors->input};
-    item.first = index % job->chunks * r->outputs;
-    item.column = (index /= job->chunks) % job->column_bands * r->columns;
+    winograd_item item = {.job = job, .input = tensors->input, .count = r->outputs};
+    item.column = index % job->column_bands * r->columns;
     item.row = (index /= job->column_bands) % job->row_bands * r->rows;
     item.group = (index /= job->row_bands) % problem->groups;
     const int64_t n = index / problem->groups;
-    item.count = npc_min(r->outputs, npc_group_outputs(problem) - item.first);
     item.rows = npc_min(r->rows, r->tile_rows - item.row);
     item.columns = npc_min(r->columns, r->tile_columns - item.column);
     item.input.data += n * tensors->input.batch_stride +
                        item.group * npc_group_inputs(problem) * tensors->input.channel_stride;
     item.output = tensors->output.data + n * tensors->output.batch_stride +
                   item.group * npc_group_outputs(problem) * tensors->output.channel_stride;
-    place_workspace(&item, thread);
-    transform_input(&item);
-    for (int64_t k = 0; k < item.count; k += r->block) {
-        const int64_t count = npc_min(r->block, item.count - k);
-        multiply(&item, k, count);
-        transform_output(&item, k, count);
+    return item;
+}
+
+static void run_outputs(const winograd_item *item) {
+    for (int64_t k = 0; k < item->count; k += item->job->recipe->block) {
+        const int64_t count = npc_min(item->job->recipe->block, item->count - k);
+        multiply(item, k, count);
+        transform_output(item, k, count);
     }
+}
+
+static void run_band(void *context, int64_t index, int thread) {
+    const winograd_job *job = context;
+    winograd_item item = band_at(job, index);
+    place_workspace(&item, thread);
+    transform_input(&item, 0, npc_group_inputs(job->problem));
+    run_outputs(&item);
+}
+
+/* Fewer bands than threads: all threads work at one band, first at its input channels, then at its output channels. */
+static void share_inputs(void *context, int64_t index, int thread) {
+    winograd_item item = *(const winograd_item *)context;
+    char *transformed = item.transformed;
+    const int64_t inputs = npc_group_inputs(item.job->problem), first = index * CHANNELS_A_TURN;
+    place_workspace(&item, thread);
+    item.transformed = transformed;
+    transform_input(&item, first, npc_min(CHANNELS_A_TURN, inputs - first));
+}
+
+static void share_outputs(void *context, int64_t index, int thread) {
+    winograd_item item = *(const winograd_item *)context;
+    char *transformed = item.transformed;
+    place_workspace(&item, thread);
+    item.transformed = transformed;
+    item.first = index * item.count;
+    item.count = npc_min(item.count, npc_group_outputs(item.job->problem) - item.first);
+    run_outputs(&item);
+}
+
+static void run_shared_band(const winograd_job *job, int64_t index) {
+    winograd_item item = band_at(job, index);
+    const int threads = job->plan->threads;
+    place_workspace(&item, 0);
+    npc_parallel_for(threads, npc_ceil_div(npc_group_inputs(job->problem), CHANNELS_A_TURN), share_inputs, &item);
+    npc_parallel_for(threads, job->chunks, share_outputs, &item);
 }
 
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights, char *workspace) {
@@ -395,9 +431,11 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.size = (int64_t)npc_compute_size(problem->compute);
     for (int thread = 0; thread < plan->threads; thread++)
         *(int *)(void *)(workspace + (size_t)thread * plan->thread_bytes) = 0;
-    npc_parallel_for(plan->threads,
-                     problem->batch * problem->groups * job.row_bands * job.column_bands * job.chunks, run_item,
-                     &job);
+    const int64_t bands = problem->batch * problem->groups * job.row_bands * job.column_bands;
+    if (job.chunks == 1)
+        npc_parallel_for(plan->threads, bands, run_band, &job);
+    else
+        for (int64_t band = 0; band < bands; band++) run_shared_band(&job, band);
     for (int thread = 0; thread < plan->threads; thread++)
         if (*(int *)(void *)(workspace + (size_t)thread * plan->thread_bytes)) return NPC_NOT_FINITE;
     return NPC_OK;

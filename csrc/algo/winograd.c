@@ -115,10 +115,17 @@ static winograd_recipe recipe_of(const npc_plan *plan) {
     return r;
 }
 
+/* The number of threads must not decide on the algorithm, or it would change the result's bits. */
+static winograd_recipe recipe_of_one_thread(const npc_plan *plan) {
+    npc_plan single = *plan;
+    single.threads = 1;
+    return recipe_of(&single);
+}
+
 /* Rough cycles, all with vectors of this ISA: this algorithm's and the direct one's. */
 static int is_faster(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    const winograd_recipe r = recipe_of(plan);
+    const winograd_recipe r = recipe_of_one_thread(plan);
     const double lanes = plan->kernels->lanes;
     const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
     const double images = (double)problem->batch * (double)problem->groups;
@@ -146,7 +153,7 @@ static const char *applicable(const npc_plan *plan) {
     if (problem->strict) return "precision is strict";
     if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute) || !plan->kernels->winograd.input)
         return "only for float32, float64 and long double";
-    if (recipe_of(plan).input_bytes > 2 * TRANSFORMED_BYTES) return "too many input channels";
+    if (recipe_of_one_thread(plan).input_bytes > 2 * TRANSFORMED_BYTES) return "too many input channels";
     return NULL;
 }
 

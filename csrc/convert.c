@@ -3,7 +3,7 @@
 #include <string.h>
 
 size_t npc_scalar_size(npc_scalar scalar) {
-#define NPC_CASE(name, type)                                                                       \
+#define NPC_CASE(name, type)                                                                                 \
     case NPC_SCALAR_##name: return sizeof(type);
     switch (scalar) {
         NPC_SCALARS(NPC_CASE)
@@ -13,7 +13,7 @@ size_t npc_scalar_size(npc_scalar scalar) {
 }
 
 size_t npc_compute_size(npc_compute compute) {
-#define NPC_CASE(name, type)                                                                       \
+#define NPC_CASE(name, type)                                                                                 \
     case NPC_COMPUTE_##name: return sizeof(type);
     switch (compute) {
         NPC_COMPUTES(NPC_CASE)
@@ -93,79 +93,78 @@ static npc_half float_to_half(float value) {
 #define NPC_READ_float64 NPC_READ_PLAIN
 #define NPC_READ_longdouble NPC_READ_PLAIN
 
-#define NPC_PAIR(compute, ctype, scalar, stype)                                                    \
-    static void load_##scalar##_##compute(void *target, const char *source, int64_t stride,        \
-                                          int64_t count) {                                         \
-        ctype *out = target;                                                                       \
-        stype value;                                                                               \
-        if (stride == (int64_t)sizeof value) {                                                     \
-            for (int64_t i = 0; i < count; i++) {                                                  \
-                memcpy(&value, source + i * (int64_t)sizeof value, sizeof value);                  \
-                out[i] = (ctype)NPC_READ_##scalar(value);                                          \
-            }                                                                                      \
-            return;                                                                                \
-        }                                                                                          \
-        if (stride == 2 * (int64_t)sizeof value) { /* every other pixel: compilers shuffle vectors */ \
-            for (int64_t i = 0; i < count; i++) {                                                  \
-                memcpy(&value, source + i * 2 * (int64_t)sizeof value, sizeof value);              \
-                out[i] = (ctype)NPC_READ_##scalar(value);                                          \
-            }                                                                                      \
-            return;                                                                                \
-        }                                                                                          \
-        for (int64_t i = 0; i < count; i++) {                                                      \
-            memcpy(&value, source + i * stride, sizeof value);                                     \
-            out[i] = (ctype)NPC_READ_##scalar(value);                                              \
-        }                                                                                          \
+#define NPC_PAIR(compute, ctype, scalar, stype)                                                              \
+    static void load_##scalar##_##compute(void *target, const char *source, int64_t stride, int64_t count) { \
+        ctype *out = target;                                                                                 \
+        stype value;                                                                                         \
+        if (stride == (int64_t)sizeof value) {                                                               \
+            for (int64_t i = 0; i < count; i++) {                                                            \
+                memcpy(&value, source + i * (int64_t)sizeof value, sizeof value);                            \
+                out[i] = (ctype)NPC_READ_##scalar(value);                                                    \
+            }                                                                                                \
+            return;                                                                                          \
+        }                                                                                                    \
+        if (stride == 2 * (int64_t)sizeof value) { /* every other pixel: compilers shuffle vectors */        \
+            for (int64_t i = 0; i < count; i++) {                                                            \
+                memcpy(&value, source + i * 2 * (int64_t)sizeof value, sizeof value);                        \
+                out[i] = (ctype)NPC_READ_##scalar(value);                                                    \
+            }                                                                                                \
+            return;                                                                                          \
+        }                                                                                                    \
+        for (int64_t i = 0; i < count; i++) {                                                                \
+            memcpy(&value, source + i * stride, sizeof value);                                               \
+            out[i] = (ctype)NPC_READ_##scalar(value);                                                        \
+        }                                                                                                    \
     }
 /* Floats are never read into integer sums (the facade casts them first): those slots stay empty. */
-#define NPC_INTEGERS(X, c, t)                                                                      \
-    X(c, t, int8, int8_t)                                                                          \
-    X(c, t, uint8, uint8_t)                                                                        \
-    X(c, t, int16, int16_t)                                                                        \
-    X(c, t, uint16, uint16_t)                                                                      \
-    X(c, t, int32, int32_t)                                                                        \
-    X(c, t, uint32, uint32_t)                                                                      \
-    X(c, t, int64, int64_t)                                                                        \
+#define NPC_INTEGERS(X, c, t)                                                                                \
+    X(c, t, int8, int8_t)                                                                                    \
+    X(c, t, uint8, uint8_t)                                                                                  \
+    X(c, t, int16, int16_t)                                                                                  \
+    X(c, t, uint16, uint16_t)                                                                                \
+    X(c, t, int32, int32_t)                                                                                  \
+    X(c, t, uint32, uint32_t)                                                                                \
+    X(c, t, int64, int64_t)                                                                                  \
     X(c, t, uint64, uint64_t)
-#define NPC_FLOATS(X, c, t)                                                                        \
-    X(c, t, float16, npc_half)                                                                     \
-    X(c, t, float32, float)                                                                        \
-    X(c, t, float64, double)                                                                       \
+#define NPC_FLOATS(X, c, t)                                                                                  \
+    X(c, t, float16, npc_half)                                                                               \
+    X(c, t, float32, float)                                                                                  \
+    X(c, t, float64, double)                                                                                 \
     X(c, t, longdouble, long double)
-#define NPC_PAIRS(X)                                                                               \
-    NPC_INTEGERS(X, f32, float)                                                                    \
-    NPC_FLOATS(X, f32, float)                                                                      \
-    NPC_INTEGERS(X, f64, double)                                                                   \
-    NPC_FLOATS(X, f64, double)                                                                     \
-    NPC_INTEGERS(X, ld, long double)                                                               \
-    NPC_FLOATS(X, ld, long double)                                                                 \
-    NPC_INTEGERS(X, u32, uint32_t)                                                                 \
+#define NPC_PAIRS(X)                                                                                         \
+    NPC_INTEGERS(X, f32, float)                                                                              \
+    NPC_FLOATS(X, f32, float)                                                                                \
+    NPC_INTEGERS(X, f64, double)                                                                             \
+    NPC_FLOATS(X, f64, double)                                                                               \
+    NPC_INTEGERS(X, ld, long double)                                                                         \
+    NPC_FLOATS(X, ld, long double)                                                                           \
+    NPC_INTEGERS(X, u32, uint32_t)                                                                           \
     NPC_INTEGERS(X, u64, uint64_t)
 
 NPC_PAIRS(NPC_PAIR)
 
 npc_load *npc_loader(npc_scalar scalar, npc_compute compute) {
-#define NPC_ENTRY(compute, ctype, scalar, stype)                                                   \
+#define NPC_ENTRY(compute, ctype, scalar, stype)                                                             \
     [NPC_COMPUTE_##compute][NPC_SCALAR_##scalar] = load_##scalar##_##compute,
     static npc_load *const table[NPC_COMPUTE_COUNT][NPC_SCALAR_COUNT] = {NPC_PAIRS(NPC_ENTRY)};
 #undef NPC_ENTRY
     return table[compute][scalar];
 }
 
-#define NPC_STORE(scalar, stype, ctype, convert)                                                   \
-    static void store_##scalar(char *target, int64_t stride, const void *source, int64_t count) {  \
-        const ctype *in = source;                                                                  \
-        if (stride == (int64_t)sizeof(stype)) {                                                    \
-            for (int64_t i = 0; i < count; i++) {                                                  \
-                stype value = convert(in[i]);                                                      \
-                memcpy(target + i * (int64_t)sizeof value, &value, sizeof value);                  \
-            }                                                                                      \
-            return;                                                                                \
-        }                                                                                          \
-        for (int64_t i = 0; i < count; i++) {                                                      \
-            stype value = convert(in[i]);                                                          \
-            memcpy(target + i * stride, &value, sizeof value);                                     \
-        }                                                                                          \
+#define NPC_STORE(scalar, stype, ctype, convert)                                                             \
+    static void store_##scalar(char *target, int64_t stride, const void *source, int64_t count) {            \
+        const ctype *in = source;                                                                            \
+        if (stride == (int64_t)sizeof(stype)) {                                                              \
+            for (int64_t i = 0; i < count; i++) {                                                            \
+                stype value = convert(in[i]);                                                                \
+                memcpy(target + i * (int64_t)sizeof value, &value, sizeof value);                            \
+            }                                                                                                \
+            return;                                                                                          \
+        }                                                                                                    \
+        for (int64_t i = 0; i < count; i++) {                                                                \
+            stype value = convert(in[i]);                                                                    \
+            memcpy(target + i * stride, &value, sizeof value);                                               \
+        }                                                                                                    \
     }
 NPC_STORE(int8, uint8_t, uint32_t, (uint8_t))
 NPC_STORE(int16, uint16_t, uint32_t, (uint16_t))

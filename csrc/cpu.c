@@ -4,14 +4,11 @@ int npc_cpu_has_scalar(void) { return 1; }
 
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
 
-int npc_cpu_has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+int npc_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 int npc_cpu_has_avx512(void) {
-    return npc_cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+    return npc_cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
 #elif defined(_MSC_VER) && defined(_M_X64)
@@ -33,9 +30,7 @@ static int supports(unsigned wanted, unsigned long long state) {
 
 int npc_cpu_has_avx2(void) { return supports(1u << 5, 0x6); }
 
-int npc_cpu_has_avx512(void) {
-    return supports(1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6);
-}
+int npc_cpu_has_avx512(void) { return supports(1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6); }
 
 #else
 

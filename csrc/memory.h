@@ -7,6 +7,6 @@
 #define NPC_ALIGNMENT 64
 
 void *npc_acquire(size_t bytes); /* uninitialised; NULL when there is none */
-void npc_release(void *block);   /* NULL is fine */
+void npc_release(void *block); /* NULL is fine */
 
 #endif

@@ -3,7 +3,8 @@
 #ifdef _OPENMP
 
 static int forked;      /* a child's runtime has lost its threads, and would wait for them for ever */
-static int usual_limit; /* the runtime's when npconv was loaded; a lower one was set since, by threadpoolctl say */
+static int
+    usual_limit; /* the runtime's when npconv was loaded; a lower one was set since, by threadpoolctl say */
 
 int npc_thread_limit(int threads) {
     const int limit = omp_get_max_threads();

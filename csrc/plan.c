@@ -105,7 +105,8 @@ npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const 
     const npc_algorithm *algorithm = plan->algorithm;
     const size_t workspace_bytes = npc_plan_workspace(plan);
     size_t packed_bytes = packed ? 0 : npc_plan_packed_bytes(plan);
-    if (packed_bytes && algorithm->takes_plain_weights && npc_weights_lie_plainly(&plan->problem, &tensors->weight)) {
+    if (packed_bytes && algorithm->takes_plain_weights &&
+        npc_weights_lie_plainly(&plan->problem, &tensors->weight)) {
         packed = tensors->weight.data;
         packed_bytes = 0;
     }

@@ -6,26 +6,26 @@
 #include <stdint.h>
 
 /* X(name, C type): complex elements are two scalars, bool is uint8, float16 is read as its bits. */
-#define NPC_SCALARS(X)                                                                             \
-    X(int8, int8_t)                                                                                \
-    X(uint8, uint8_t)                                                                              \
-    X(int16, int16_t)                                                                              \
-    X(uint16, uint16_t)                                                                            \
-    X(int32, int32_t)                                                                              \
-    X(uint32, uint32_t)                                                                            \
-    X(int64, int64_t)                                                                              \
-    X(uint64, uint64_t)                                                                            \
-    X(float16, npc_half)                                                                           \
-    X(float32, float)                                                                              \
-    X(float64, double)                                                                             \
+#define NPC_SCALARS(X)                                                                                       \
+    X(int8, int8_t)                                                                                          \
+    X(uint8, uint8_t)                                                                                        \
+    X(int16, int16_t)                                                                                        \
+    X(uint16, uint16_t)                                                                                      \
+    X(int32, int32_t)                                                                                        \
+    X(uint32, uint32_t)                                                                                      \
+    X(int64, int64_t)                                                                                        \
+    X(uint64, uint64_t)                                                                                      \
+    X(float16, npc_half)                                                                                     \
+    X(float32, float)                                                                                        \
+    X(float64, double)                                                                                       \
     X(longdouble, long double)
 
 /* X(name, C type): integers are computed unsigned, so that they wrap around without undefined behaviour. */
-#define NPC_COMPUTES(X)                                                                            \
-    X(f32, float)                                                                                  \
-    X(f64, double)                                                                                 \
-    X(u32, uint32_t)                                                                               \
-    X(u64, uint64_t)                                                                               \
+#define NPC_COMPUTES(X)                                                                                      \
+    X(f32, float)                                                                                            \
+    X(f64, double)                                                                                           \
+    X(u32, uint32_t)                                                                                         \
+    X(u64, uint64_t)                                                                                         \
     X(ld, long double)
 
 typedef struct {

@@ -34,6 +34,11 @@ class Case:
         return len(self.weight) - 2
 
     @property
+    def work(self):
+        """Multiplications, or more where a stride leaves some out."""
+        return math.prod(self.input) * math.prod(self.weight) // self.input[1]
+
+    @property
     def seed(self):
         return zlib.crc32(repr(self).encode())
 

@@ -182,6 +182,17 @@ def test_half_precision_sums_in_single(engine):
         assert (done[1] == 60000).all()
 
 
+def test_half_precision_results_round_to_even(engine):
+    """Every half-precision number times some weights: products that single precision holds exactly."""
+    every = numpy.arange(2**16, dtype=numpy.uint16).view(numpy.float16)
+    weight = numpy.array([0.5, 0.75, 1, 1 + 2**-10, -1.75, 3.5, 2**-11], "e")
+    done = engine.conv((every.reshape(1, 1, -1), weight.reshape(-1, 1, 1)), {}, num_threads=2)
+    if done and done[0] == "strict":
+        with numpy.errstate(all="ignore"):
+            expected = weight.astype("d")[:, numpy.newaxis] * every.astype("d")
+        assert not oracle.difference_exact(done[1][0], expected)
+
+
 def test_double_does_not_pass_through_single(engine):
     tiny = 2.0**-50
     for dtype in "dgDG":

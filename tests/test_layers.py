@@ -71,23 +71,27 @@ def test_weights_are_read_only_copies():
     assert weight.flags.writeable
 
 
+def assign(layer, name, value):
+    setattr(layer, name, value)
+
+
 @pytest.mark.parametrize(
-    ("assign", "match"),
+    ("act", "match"),
     [
-        (lambda layer: setattr(layer, "weight", numpy.ones((4, 3, 3))), r"Conv2d: weight must have shape \(4, 3, 3, 3\)"),
-        (lambda layer: setattr(layer, "bias", numpy.ones(3)), r"Conv2d: bias must have shape \(4,\).*got bias shape \(3,\)"),
-        (lambda layer: npconv.Conv2d.from_weights(numpy.ones((4, 3, 3))), r"Conv2d: weight must have 4 axes.*\(4, 3, 3\)"),
-        (lambda layer: npconv.Conv2d.from_weights(layer.weight, [1, 2]), r"Conv2d: bias must have shape \(4,\)"),
-        (lambda layer: npconv.Conv2d(3, 4, 0), r"Conv2d: kernel_size must be one integer from 1 up, or 2"),
-        (lambda layer: npconv.Conv2d(3, 4, (3, 3, 3)), r"Conv2d: kernel_size"),
-        (lambda layer: npconv.Conv2d(3, 4, 3, groups=2), r"groups=2 must divide in_channels=3 and out_channels=4"),
-        (lambda layer: npconv.Conv2d(0, 4, 3), r"in_channels must be at least 1, got 0"),
-        (lambda layer: layer(numpy.ones((1, 2, 9, 9))), r"conv2d: input has 2 channels"),
+        (lambda one: assign(one, "weight", numpy.ones((4, 3, 3))), r"Conv2d: weight must have shape \(4, 3, 3, 3\)"),
+        (lambda one: assign(one, "bias", numpy.ones(3)), r"Conv2d: bias must have shape \(4,\).*bias shape \(3,\)"),
+        (lambda one: npconv.Conv2d.from_weights(numpy.ones((4, 3, 3))), r"Conv2d: weight must have 4 axes"),
+        (lambda one: npconv.Conv2d.from_weights(one.weight, [1, 2]), r"Conv2d: bias must have shape \(4,\)"),
+        (lambda one: npconv.Conv2d(3, 4, 0), r"Conv2d: kernel_size must be one integer from 1 up, or 2"),
+        (lambda one: npconv.Conv2d(3, 4, (3, 3, 3)), r"Conv2d: kernel_size"),
+        (lambda one: npconv.Conv2d(3, 4, 3, groups=2), r"groups=2 must divide in_channels=3 and out_channels=4"),
+        (lambda one: npconv.Conv2d(0, 4, 3), r"in_channels must be at least 1, got 0"),
+        (lambda one: one(numpy.ones((1, 2, 9, 9))), r"conv2d: input has 2 channels"),
     ],
 )
-def test_wrong_shapes(assign, match):
+def test_wrong_shapes(act, match):
     with pytest.raises(ValueError, match=match):
-        assign(npconv.Conv2d(3, 4, 3, rng=0))
+        act(npconv.Conv2d(3, 4, 3, rng=0))
 
 
 def test_dtype_of_given_weights():

@@ -2,7 +2,8 @@
 
 enum {
     BAND_BYTES = 448 << 10,   /* of packed planes: they stay in a second-level cache */
-    POINT_BYTES = 48 << 10,   /* a row of it without neighbours to share: near the first level, and short strides */
+    POINT_BYTES = 48
+        << 10,   /* a row of it without neighbours to share: near the first level, and short strides */
     POINT_BAND_BYTES = 128 << 10,
     SPLIT_BYTES = 1 << 20,    /* the most before the reduction is split */
     SUM_BYTES = 512 << 10,    /* of sums that wait in memory for a split reduction */
@@ -61,7 +62,9 @@ static double plane_bytes(const npc_problem *problem, const npc_blocking *blocki
            (double)npc_compute_size(problem->compute);
 }
 
-static double band_bytes(const npc_problem *problem) { return npc_taps(problem) == 1 ? POINT_BAND_BYTES : BAND_BYTES; }
+static double band_bytes(const npc_problem *problem) {
+    return npc_taps(problem) == 1 ? POINT_BAND_BYTES : BAND_BYTES;
+}
 
 /* Narrows the band, then splits the reduction, until one row of the band packs into SPLIT_BYTES. */
 static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
@@ -74,7 +77,8 @@ static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     blocking->band_columns = cuts == 1 ? width : npc_round_up(npc_ceil_div(width, cuts), tile);
     blocking->level = NPC_SPLIT_CHANNELS;
     blocking->block = sizes[NPC_SPLIT_CHANNELS];
-    while (npc_taps(problem) == 1 && plane_bytes(problem, blocking) > POINT_BYTES && blocking->band_columns > 2 * tile)
+    while (npc_taps(problem) == 1 && plane_bytes(problem, blocking) > POINT_BYTES &&
+           blocking->band_columns > 2 * tile)
         blocking->band_columns = npc_round_up(blocking->band_columns / 2, tile);
     while (plane_bytes(problem, blocking) > SPLIT_BYTES) {
         if (blocking->band_columns > 2 * tile)
@@ -139,7 +143,8 @@ static int is_flat(const npc_plan *plan, const npc_blocking *blocking, const npc
     const int64_t flat = npc_ceil_div((blocking->band_rows - 1) * planes->columns.extent + width, lanes);
     const int64_t saved = blocking->band_rows * npc_ceil_div(width, lanes) - flat;
     const double reduction = (double)npc_group_inputs(&plan->problem) * (double)npc_taps(&plan->problem);
-    return (double)saved * reduction > STORE_WORK * (double)(blocking->band_rows * npc_ceil_div(width, 3 * lanes));
+    return (double)saved * reduction >
+           STORE_WORK * (double)(blocking->band_rows * npc_ceil_div(width, 3 * lanes));
 }
 
 static int64_t aligned_bytes(int64_t bytes) { return npc_round_up(bytes, 64); }
@@ -154,13 +159,14 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
     const int64_t row = blocking->flat ? planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
     const int waits = blocking->blocks > 1;
     blocking->sum_stride = waits ? npc_round_up(blocking->band_rows * row, lanes) : tile;
-    blocking->plane_bytes = aligned_bytes((planes.elements + tile + lanes) * size); /* kernels read whole vectors */
+    blocking->plane_bytes =
+        aligned_bytes((planes.elements + tile + lanes) * size); /* kernels read whole vectors */
     blocking->offset_bytes = aligned_bytes(taps.channels * problem->parts * taps.outers * taps.rows *
                                            taps.columns * (int64_t)sizeof(int64_t));
     blocking->bias_bytes = aligned_bytes(rows * size);
     blocking->sum_bytes = aligned_bytes((waits ? rows : plan->kernels->rows) * blocking->sum_stride * size);
-    plan->thread_bytes = (size_t)(NPC_BLOCKING_HEADER + blocking->plane_bytes + blocking->offset_bytes + blocking->bias_bytes +
-                                  blocking->sum_bytes);
+    plan->thread_bytes = (size_t)(NPC_BLOCKING_HEADER + blocking->plane_bytes + blocking->offset_bytes +
+                                  blocking->bias_bytes + blocking->sum_bytes);
 }
 
 npc_blocking npc_blocking_of(npc_plan *plan) {

@@ -94,7 +94,8 @@ typedef struct {
 } tile_place;
 
 /* Activates and stores the sums of one tile of one row. */
-static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0, int rows, tile_place place) {
+static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0, int rows,
+                       tile_place place) {
     const direct_job *job = item->job;
     const npc_problem *problem = job->problem;
     const int64_t pitch = item->planes.columns.extent, width = item->band.columns;
@@ -117,7 +118,8 @@ static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0
 static void activate_tile(const direct_item *item, int64_t m0, int rows, tile_place place) {
     for (int m = 0; m < rows; m++)
         for (int64_t row = 0; row < place.rows; row++)
-            npc_activate(item->job->problem, result_at(item, m0 + m, place.row + row, place.at), place.pixels);
+            npc_activate(item->job->problem, result_at(item, m0 + m, place.row + row, place.at),
+                         place.pixels);
 }
 
 static npc_gemm tile_at(const direct_item *item, int64_t m0, tile_place place) {
@@ -138,7 +140,8 @@ static npc_gemm tile_at(const direct_item *item, int64_t m0, tile_place place) {
         tile.output_stride = output->channel_stride / job->size;
         return tile;
     }
-    const int64_t pitch = blocking->flat ? item->planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
+    const int64_t pitch =
+        blocking->flat ? item->planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
     const int64_t waiting = m0 * blocking->sum_stride + place.row * pitch + place.at;
     tile.output = item->sums + (blocking->blocks > 1 ? waiting * job->size : 0);
     tile.output_stride = blocking->sum_stride;
@@ -153,7 +156,8 @@ static void run_tile(const direct_item *item, int64_t m0, int rows, tile_place p
     const int64_t vectors = place.rows * npc_ceil_div(place.pixels, kernels->lanes);
     const int64_t first_tap =
         ((taps->channel * npc_outer_taps(problem) + taps->outer) * npc_rows(problem).kernel + taps->row) *
-            npc_columns(problem).kernel + taps->column;
+            npc_columns(problem).kernel +
+        taps->column;
     const char *weights = item->weights + (m0 * job->reduction + first_tap * problem->parts) * job->size;
     const int64_t reduction = taps->channels * taps->outers * taps->rows * taps->columns * problem->parts;
     const int64_t runs = npc_ceil_div(reduction, RUN);
@@ -263,8 +267,8 @@ static void run_item(void *context, int64_t index, int thread) {
     item.rows = npc_min(blocking->channels, group_outputs - chunk) * problem->parts;
     const int64_t first = group * group_outputs + chunk;
     item.weights = job->weights + first * problem->parts * job->reduction * job->size;
-    item.input.data += n * tensors->input.batch_stride +
-                       group * npc_group_inputs(problem) * tensors->input.channel_stride;
+    item.input.data +=
+        n * tensors->input.batch_stride + group * npc_group_inputs(problem) * tensors->input.channel_stride;
     item.output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride +
                   first * tensors->output.channel_stride;
     place_workspace(&item, thread);
@@ -272,7 +276,8 @@ static void run_item(void *context, int64_t index, int thread) {
     for (int64_t block = 0; block < blocking->blocks; block++) run_block(&item, block);
 }
 
-static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights, char *workspace) {
+static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
+                      char *workspace) {
     const npc_problem *problem = &plan->problem;
     npc_blocking blocking;
     memcpy(&blocking, plan->recipe, sizeof blocking);
@@ -287,7 +292,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.size = size;
     job.scalar_size = (int64_t)npc_scalar_size(problem->scalar);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
-    job.in_place = !blocking.flat && problem->parts == 1 && npc_is_compute(problem->scalar, problem->compute) &&
+    job.in_place = !blocking.flat && problem->parts == 1 &&
+                   npc_is_compute(problem->scalar, problem->compute) &&
                    npc_column_stride(problem, &tensors->output) == size;
     for (int thread = 0; thread < plan->threads; thread++)
         memset(workspace + (size_t)thread * plan->thread_bytes, 0, NPC_BLOCKING_HEADER);

@@ -79,7 +79,8 @@ int npc_lies_in_rows(const npc_problem *problem, const npc_tensor *tensor) {
 
 npc_row_packer npc_row_packer_of(const npc_problem *problem, const npc_tensor *input) {
     const npc_axis columns = npc_columns(problem);
-    const npc_row_packer packer = {problem, input, columns.stride, columns.input, npc_column_stride(problem, input)};
+    const npc_row_packer packer = {problem, input, columns.stride, columns.input,
+                                   npc_column_stride(problem, input)};
     return packer;
 }
 
@@ -136,8 +137,8 @@ static void pack_plane(const packer *p, char *target, const char *image, int par
         if (p->copies && count > 0)
             memcpy(target + low * p->size, from + first, (size_t)(count * p->size));
         else if (count > 0)
-            npc_load_part(target + low * p->size, row->input, compute, from + first, row->step * row->stride, part,
-                          count);
+            npc_load_part(target + low * p->size, row->input, compute, from + first, row->step * row->stride,
+                          part, count);
         if (high < extent) fill_border(row, target, from, part, column_start, high, extent);
     }
 }

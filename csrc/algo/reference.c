@@ -90,8 +90,8 @@ static void add_window(const job *job, number *sums, const char *input, const ch
             number a[2], b[2] = {{0}, {0}};
             const char *w = weight + c * tensors->weight.channel_stride;
             for (int i = 0; i < problem->spatial_axes; i++) w += tap[i] * tensors->weight.stride[i];
-            const char *x = pixel_under(problem, &tensors->input, input + c * tensors->input.channel_stride,
-                                        pixel, tap);
+            const char *x =
+                pixel_under(problem, &tensors->input, input + c * tensors->input.channel_stride, pixel, tap);
             memset(b, 0, sizeof b);
             fetch(a, problem, &tensors->weight, w);
             if (x) fetch(b, problem, &tensors->input, x);
@@ -115,8 +115,7 @@ static void run_channel(void *context, int64_t item, int thread) {
     do {
         number sums[2];
         memset(sums, 0, sizeof sums);
-        if (problem->has_bias)
-            fetch(sums, problem, &t->bias, t->bias.data + k * t->bias.channel_stride);
+        if (problem->has_bias) fetch(sums, problem, &t->bias, t->bias.data + k * t->bias.channel_stride);
         add_window(job, sums, input, weight, pixel);
         char *target = output;
         for (int a = 0; a < problem->spatial_axes; a++) target += pixel[a] * t->output.stride[a];
@@ -127,7 +126,8 @@ static void run_channel(void *context, int64_t item, int thread) {
     } while (next_index(pixel, problem, 0));
 }
 
-static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights, char *workspace) {
+static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
+                      char *workspace) {
     job job = {&plan->problem, tensors};
     (void)weights, (void)workspace;
     npc_parallel_for(plan->threads, plan->problem.batch * plan->problem.output_channels, run_channel, &job);

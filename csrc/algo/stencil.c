@@ -109,7 +109,8 @@ static void prepare(npc_plan *plan) {
     choose_band(plan, &recipe);
     recipe.channels = npc_clamp((int64_t)(ITEM_WORK / (work / (double)problem->output_channels)), 1,
                                 problem->output_channels);
-    if (work < (double)THREAD_WORK * plan->threads) plan->threads = (int)npc_max(1, (int64_t)(work / THREAD_WORK));
+    if (work < (double)THREAD_WORK * plan->threads)
+        plan->threads = (int)npc_max(1, (int64_t)(work / THREAD_WORK));
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
     recipe.listed_rows = (recipe.band_rows - 1) * rows.stride + (rows.kernel - 1) * rows.dilation + 1;
     recipe.plane_bytes = aligned_bytes((planes.elements + 2 * lanes) * size);
@@ -153,10 +154,12 @@ static void list_packed_rows(const stencil_item *item) {
 static void list_rows_in_place(const stencil_item *item, const npc_tensor *input, const char *image) {
     const stencil_job *job = item->job;
     const int64_t first = item->band.row * job->rows.stride - job->rows.before;
-    const int64_t count = (item->band.rows - 1) * job->rows.stride + (job->rows.kernel - 1) * job->rows.dilation + 1;
+    const int64_t count =
+        (item->band.rows - 1) * job->rows.stride + (job->rows.kernel - 1) * job->rows.dilation + 1;
     const int64_t stride = npc_row_stride(job->problem, input);
     /* Columns are counted from the input's first, so the zeros begin where the band does. */
-    const char *zeros = item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
+    const char *zeros =
+        item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
     for (int64_t i = 0; i < count; i++) {
         const int inside = image && first + i >= 0 && first + i < job->rows.input;
         item->rows[i] = inside ? image + (first + i) * stride : zeros;
@@ -172,7 +175,8 @@ static int list_columns(const stencil_item *item, int64_t at) {
     int outside = 0;
     for (int64_t c = 0; c < axis->kernel; c++) {
         if (!job->reads_in_place) {
-            item->columns[c] = c % phases->period * item->planes.plane + c / phases->period * phases->step + at;
+            item->columns[c] =
+                c % phases->period * item->planes.plane + c / phases->period * phases->step + at;
             continue;
         }
         const int64_t start = (item->band.column + at) * axis->stride + c * axis->dilation - axis->before;
@@ -254,9 +258,11 @@ static void run_band(stencil_item *item, const npc_tensor *input, int64_t k) {
     for (int64_t i = 0; i < images; i++) {
         list_rows(item, input, i / taps, i % taps);
         for (int64_t first = 0; first < kernel_rows; first += job->run_rows) {
-            const int starts = i == 0 && first == 0, ends = i + 1 == images && first + job->run_rows >= kernel_rows;
+            const int starts = i == 0 && first == 0,
+                      ends = i + 1 == images && first + job->run_rows >= kernel_rows;
             tile.kernel_rows = npc_min(job->run_rows, kernel_rows - first);
-            tile.weights = job->weights + ((k * images + i) * kernel_rows + first) * kernel_columns * job->size;
+            tile.weights =
+                job->weights + ((k * images + i) * kernel_rows + first) * kernel_columns * job->size;
             tile.bias = starts && problem->has_bias ? &bias : NULL;
             tile.accumulate = !starts;
             tile.clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
@@ -287,8 +293,8 @@ static void run_item(void *context, int64_t index, int thread) {
         npc_tensor input = tensors->input;
         input.data += n * input.batch_stride +
                       k / npc_group_outputs(problem) * npc_group_inputs(problem) * input.channel_stride;
-        item.output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride +
-                      k * tensors->output.channel_stride;
+        item.output = npc_result_band(problem, &tensors->output, &item.band) +
+                      n * tensors->output.batch_stride + k * tensors->output.channel_stride;
         run_band(&item, &input, k);
     }
 }
@@ -300,7 +306,8 @@ static int input_lies_plainly(const npc_problem *problem, const npc_tensor *inpu
     return npc_lies_in_rows(problem, input) && strides % size == 0;
 }
 
-static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights, char *workspace) {
+static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
+                      char *workspace) {
     const npc_problem *problem = &plan->problem;
     stencil_recipe recipe;
     memcpy(&recipe, plan->recipe, sizeof recipe);
@@ -324,7 +331,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         job.kernel = job.rows.kernel == 3 ? NPC_STENCIL_3 : NPC_STENCIL_5;
     job.stores = npc_column_stride(problem, &tensors->output) == job.size;
     npc_parallel_for(plan->threads,
-                     problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands * job.column_bands,
+                     problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *
+                         job.column_bands,
                      run_item, &job);
     return NPC_OK;
 }

@@ -13,15 +13,15 @@ size_t npc_weights_bytes(const npc_plan *plan) {
 }
 
 /* Row 2k of a complex product, from (re, im) of the input: re * wr - im * wi; row 2k + 1: re * wi + im * wr. */
-#define NPC_COMPLEX_ROWS(name, T)                                                                  \
-    static void complex_rows_##name(T *row, int64_t reduction, const T *part, int64_t taps) {      \
-        for (int64_t i = 0; i < taps; i++) {                                                       \
-            const T real = part[i], imaginary = part[taps + i];                                    \
-            row[2 * i] = real;                                                                     \
-            row[2 * i + 1] = -imaginary;                                                           \
-            row[reduction + 2 * i] = imaginary;                                                    \
-            row[reduction + 2 * i + 1] = real;                                                     \
-        }                                                                                          \
+#define NPC_COMPLEX_ROWS(name, T)                                                                            \
+    static void complex_rows_##name(T *row, int64_t reduction, const T *part, int64_t taps) {                \
+        for (int64_t i = 0; i < taps; i++) {                                                                 \
+            const T real = part[i], imaginary = part[taps + i];                                              \
+            row[2 * i] = real;                                                                               \
+            row[2 * i + 1] = -imaginary;                                                                     \
+            row[reduction + 2 * i] = imaginary;                                                              \
+            row[reduction + 2 * i + 1] = real;                                                               \
+        }                                                                                                    \
     }
 NPC_COMPLEX_ROWS(f32, float)
 NPC_COMPLEX_ROWS(f64, double)
@@ -45,7 +45,8 @@ static const char *weight_row(const npc_problem *problem, const npc_tensor *weig
 
 enum { WEIGHT_CHUNK = 128 };
 
-static void pack_weight_row(const npc_problem *problem, const npc_tensor *weight, const char *from, char *to) {
+static void pack_weight_row(const npc_problem *problem, const npc_tensor *weight, const char *from,
+                            char *to) {
     const int64_t taps = npc_columns(problem).kernel, stride = npc_column_stride(problem, weight);
     const int64_t size = (int64_t)npc_compute_size(problem->compute), reduction = npc_reduction(problem);
     if (problem->parts == 1) {
@@ -56,15 +57,16 @@ static void pack_weight_row(const npc_problem *problem, const npc_tensor *weight
     for (int64_t done = 0; done < taps; done += WEIGHT_CHUNK) {
         const int64_t count = npc_min(WEIGHT_CHUNK, taps - done);
         for (int part = 0; part < 2; part++)
-            npc_load_part((char *)parts + part * count * size, weight, problem->compute,
-                          from + done * stride, stride, part, count);
+            npc_load_part((char *)parts + part * count * size, weight, problem->compute, from + done * stride,
+                          stride, part, count);
         complex_rows(problem->compute, to + 2 * done * size, reduction, parts, count);
     }
 }
 
 void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
     const npc_problem *problem = &plan->problem;
-    const int64_t columns = npc_columns(problem).kernel, rows = npc_reduction(problem) / problem->parts / columns;
+    const int64_t columns = npc_columns(problem).kernel,
+                  rows = npc_reduction(problem) / problem->parts / columns;
     const int64_t size = (int64_t)npc_compute_size(problem->compute);
     for (int64_t k = 0; k < problem->output_channels; k++) {
         char *to = (char *)packed + k * problem->parts * npc_reduction(problem) * size;

@@ -23,7 +23,8 @@
 enum {
     POINTS = 36,
     FLAG_BYTES = 64,
-    PRODUCTS_BYTES = 256 << 10,  /* of products before they are transformed: a part of the second-level cache */
+    PRODUCTS_BYTES = 256
+        << 10,  /* of products before they are transformed: a part of the second-level cache */
     TRANSFORMED_BYTES = 3 << 20, /* of transformed input */
     MOST_TILES = 128,            /* of an item */
     CHANNELS_A_TURN = 8,         /* of input, where threads share a band */
@@ -33,8 +34,8 @@ typedef struct {
     int64_t tile_rows, tile_columns;           /* of an image */
     int64_t rows, columns;                     /* tiles of an item */
     int64_t outputs, block;                    /* output channels of an item, and at a time */
-    int64_t pitch, phase_stride, stride;       /* elements: rows of phases, phases, rows of transformed tiles */
-    int64_t vectors, dense_vectors;            /* of phases, of tiles */
+    int64_t pitch, phase_stride, stride; /* elements: rows of phases, phases, rows of transformed tiles */
+    int64_t vectors, dense_vectors; /* of phases, of tiles */
     int64_t phase_bytes, row_bytes, input_bytes, product_bytes, list_bytes;
 } winograd_recipe;
 
@@ -51,12 +52,12 @@ typedef struct {
 
 typedef struct {
     const winograd_job *job;
-    npc_tensor input;             /* from the first channel of the group on */
-    int64_t group, first, count;  /* output channels */
-    int64_t row, column;          /* first tile */
-    int64_t rows, columns;        /* tiles */
-    char *output;                 /* first channel of the image */
-    int *not_finite;              /* the thread's own */
+    npc_tensor input; /* from the first channel of the group on */
+    int64_t group, first, count; /* output channels */
+    int64_t row, column; /* first tile */
+    int64_t rows, columns; /* tiles */
+    char *output; /* first channel of the image */
+    int *not_finite; /* the thread's own */
     char *phases, *line, *transformed, *products;
     int64_t *offsets, *places;
     uint32_t *kept;
@@ -75,7 +76,8 @@ static void choose_tiles(const npc_plan *plan, winograd_recipe *r) {
     for (int64_t rows = 1; rows <= r->tile_rows && (rows == 1 || rows * r->columns <= MOST_TILES); rows++) {
         const int64_t bands = npc_ceil_div(r->tile_rows, rows), items = bands * column_bands * images;
         const int64_t tiles = rows * r->columns, vectors = npc_ceil_div(tiles, lanes);
-        if (rows > 1 && POINTS * npc_group_inputs(problem) * (tiles + 2 * lanes) * size > TRANSFORMED_BYTES) break;
+        if (rows > 1 && POINTS * npc_group_inputs(problem) * (tiles + 2 * lanes) * size > TRANSFORMED_BYTES)
+            break;
         /* A quarter of a vector's time for reading the transformed weights again. */
         const double turns = (double)npc_ceil_div(items, plan->threads) * plan->threads;
         const double cost = (double)(items < plan->threads ? items : turns) * ((double)vectors + 0.25);
@@ -104,8 +106,8 @@ static winograd_recipe recipe_of(const npc_plan *plan) {
     r.dense_vectors = npc_ceil_div(r.rows * r.columns, lanes);
     r.stride = npc_round_up(r.rows * r.columns + lanes, lanes);
     r.phase_stride = npc_round_up((r.rows + 1) * r.pitch + 2 * lanes, lanes);
-    r.block = npc_clamp(PRODUCTS_BYTES / (POINTS * r.stride * size) / kernels->rows * kernels->rows, kernels->rows,
-                        npc_round_up(r.outputs, kernels->rows));
+    r.block = npc_clamp(PRODUCTS_BYTES / (POINTS * r.stride * size) / kernels->rows * kernels->rows,
+                        kernels->rows, npc_round_up(r.outputs, kernels->rows));
     r.phase_bytes = aligned_bytes(16 * r.phase_stride * size);
     r.row_bytes = aligned_bytes(npc_max(npc_round_up(r.pitch, lanes) * 4, 16 * lanes) * size);
     r.input_bytes = aligned_bytes((POINTS * inputs * r.stride + lanes) * size);
@@ -129,14 +131,16 @@ static int is_faster(const npc_plan *plan) {
     const double lanes = plan->kernels->lanes;
     const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
     const double images = (double)problem->batch * (double)problem->groups;
-    const double bands = (double)npc_ceil_div(r.tile_rows, r.rows) * (double)npc_ceil_div(r.tile_columns, r.columns);
+    const double bands =
+        (double)npc_ceil_div(r.tile_rows, r.rows) * (double)npc_ceil_div(r.tile_columns, r.columns);
     const double dense = (double)r.dense_vectors;
     const double pack = 4.0 * (double)(r.rows + 1) * (60 + 6 * (double)r.pitch * 4 / lanes);
     const double input = inputs * ((double)r.vectors * 180 + pack);
     const double product = POINTS * inputs * outputs * (dense + 0.25);
     const double output = outputs * dense * 220;
     const double reuse = plan->prepacked ? 0 : outputs * inputs * 30 * (double)problem->groups;
-    const double pixels = (double)npc_rows(problem).output * (double)(npc_columns(problem).output + 2) / lanes;
+    const double pixels =
+        (double)npc_rows(problem).output * (double)(npc_columns(problem).output + 2) / lanes;
     const double direct = images * outputs * inputs * 9 * (pixels + 0.5);
     return images * bands * (input + product + output) + reuse < 0.95 * direct;
 }
@@ -151,7 +155,8 @@ static const char *applicable(const npc_plan *plan) {
     if (rows.stride != 1 || columns.stride != 1 || rows.dilation != 1 || columns.dilation != 1)
         return "only for stride 1 and dilation 1";
     if (problem->strict) return "precision is strict";
-    if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute) || !plan->kernels->winograd.input)
+    if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute) ||
+        !plan->kernels->winograd.input)
         return "only for float32, float64 and long double";
     if (recipe_of_one_thread(plan).input_bytes > 2 * TRANSFORMED_BYTES) return "too many input channels";
     return NULL;
@@ -165,7 +170,8 @@ static void prepare(npc_plan *plan) {
     const winograd_recipe r = recipe_of(plan);
     const npc_problem *problem = &plan->problem;
     const int64_t items = npc_ceil_div(r.tile_rows, r.rows) * npc_ceil_div(r.tile_columns, r.columns) *
-                          npc_ceil_div(npc_group_outputs(problem), r.outputs) * problem->batch * problem->groups;
+                          npc_ceil_div(npc_group_outputs(problem), r.outputs) * problem->batch *
+                          problem->groups;
     plan->threads = (int)npc_min(plan->threads, items);
     plan->thread_bytes =
         (size_t)(FLAG_BYTES + r.phase_bytes + r.row_bytes + r.input_bytes + r.product_bytes + r.list_bytes);
@@ -224,7 +230,8 @@ static void place_workspace(winograd_item *item, int thread) {
     item->products = item->transformed + r->input_bytes;
     item->offsets = (int64_t *)(void *)(item->products + r->product_bytes);
     const int64_t inputs = npc_group_inputs(item->job->problem);
-    item->places = (int64_t *)(void *)((char *)item->offsets + aligned_bytes(inputs * (int64_t)sizeof(int64_t)));
+    item->places =
+        (int64_t *)(void *)((char *)item->offsets + aligned_bytes(inputs * (int64_t)sizeof(int64_t)));
     item->kept = (uint32_t *)(void *)(item->places + r->vectors);
     for (int64_t c = 0; c < inputs; c++) item->offsets[c] = c * r->stride;
 }
@@ -270,8 +277,9 @@ static void transform_input(const winograd_item *item, int64_t first, int64_t co
         const char *channel = item->input.data + c * item->input.channel_stride;
         for (int64_t y = 0; y < 4 * item->rows + 2; y++) {
             const int64_t i = npc_border(item->row * 4 + y - rows.before, rows.input, problem->padding_mode);
-            npc_pack_row(&packer, item->line, i < 0 ? NULL : channel + i * npc_row_stride(problem, &item->input), 0,
-                         start, 4 * item->columns + 2);
+            npc_pack_row(&packer, item->line,
+                         i < 0 ? NULL : channel + i * npc_row_stride(problem, &item->input), 0, start,
+                         4 * item->columns + 2);
             job->plan->kernels->winograd.split(
                 item->line, item->phases + (y % 4 * 4 * r->phase_stride + y / 4 * r->pitch) * job->size,
                 r->phase_stride, line_vectors);
@@ -301,9 +309,12 @@ static void multiply(const winograd_item *item, int64_t first, int64_t count) {
             tile.weights = job->weights + k * inputs * job->size;
             for (int64_t v = 0; v < vectors;) {
                 const int64_t left = vectors - v;
-                const int64_t wide = left == kernels->vectors + 1 ? (left + 1) / 2 : npc_min(left, kernels->vectors);
-                tile.input = item->transformed + (point * inputs * r->stride + v * kernels->lanes) * job->size;
-                tile.output = item->products + ((point * r->block + m) * r->stride + v * kernels->lanes) * job->size;
+                const int64_t wide =
+                    left == kernels->vectors + 1 ? (left + 1) / 2 : npc_min(left, kernels->vectors);
+                tile.input =
+                    item->transformed + (point * inputs * r->stride + v * kernels->lanes) * job->size;
+                tile.output =
+                    item->products + ((point * r->block + m) * r->stride + v * kernels->lanes) * job->size;
                 kernels->gemm[rows - 1][wide - 1](&tile);
                 v += wide;
             }
@@ -352,7 +363,8 @@ static void transform_output(const winograd_item *item, int64_t first, int64_t c
         const int64_t k = item->first + first + m;
         if (problem->has_bias)
             npc_load_part(&start, bias, problem->compute,
-                          bias->data + (item->group * npc_group_outputs(problem) + k) * bias->channel_stride, 0, 0, 1);
+                          bias->data + (item->group * npc_group_outputs(problem) + k) * bias->channel_stride,
+                          0, 0, 1);
         for (int64_t place = 0; place < tiles; place += lanes) {
             tile.products = item->products + (m * r->stride + place) * job->size;
             tile.tiles = (int)npc_min(lanes, tiles - place);
@@ -421,11 +433,13 @@ static void run_shared_band(const winograd_job *job, int64_t index) {
     winograd_item item = band_at(job, index);
     const int threads = job->plan->threads;
     place_workspace(&item, 0);
-    npc_parallel_for(threads, npc_ceil_div(npc_group_inputs(job->problem), CHANNELS_A_TURN), share_inputs, &item);
+    npc_parallel_for(threads, npc_ceil_div(npc_group_inputs(job->problem), CHANNELS_A_TURN), share_inputs,
+                     &item);
     npc_parallel_for(threads, job->chunks, share_outputs, &item);
 }
 
-static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights, char *workspace) {
+static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
+                      char *workspace) {
     const npc_problem *problem = &plan->problem;
     winograd_recipe r;
     memcpy(&r, plan->recipe, sizeof r);

@@ -16,7 +16,9 @@ NPC_INLINE __m256 even_ps(__m256 a, __m256 b) {
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
 }
 
-NPC_INLINE __m256d even_pd(__m256d a, __m256d b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8); }
+NPC_INLINE __m256d even_pd(__m256d a, __m256d b) {
+    return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8);
+}
 
 /* Low 64 bits of a product from 32-bit halves: a * b = al * bl + ((ah * bl + al * bh) << 32). */
 NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
@@ -43,7 +45,8 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define SUBTRACT(a, b) _mm256_sub_ps(a, b)
 #define MULTIPLY(a, b) _mm256_mul_ps(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
-#define CLIP(v, low, high) _mm256_min_ps(high, _mm256_max_ps(low, v)) /* a NaN is the second operand, and stays */
+#define CLIP(v, low, high)                                                                                   \
+    _mm256_min_ps(high, _mm256_max_ps(low, v)) /* a NaN is the second operand, and stays */
 #include "template.inc"
 
 #define T double

@@ -40,7 +40,8 @@ NPC_INLINE void merge4_ps(float *p, __m512 a, __m512 b, __m512 c, __m512 d) {
 }
 
 NPC_INLINE void split4_pd(const double *p, __m512d *v) {
-    const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
+    const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14),
+                  odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
     const __m512d p0 = _mm512_loadu_pd(p), p1 = _mm512_loadu_pd(p + 8);
     const __m512d p2 = _mm512_loadu_pd(p + 16), p3 = _mm512_loadu_pd(p + 24);
     const __m512d low02 = _mm512_permutex2var_pd(p0, even, p1), high02 = _mm512_permutex2var_pd(p2, even, p3);
@@ -52,7 +53,8 @@ NPC_INLINE void split4_pd(const double *p, __m512d *v) {
 }
 
 NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d) {
-    const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+    const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
+                  high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
     const __m512d ac_low = _mm512_permutex2var_pd(a, low, c), ac_high = _mm512_permutex2var_pd(a, high, c);
     const __m512d bd_low = _mm512_permutex2var_pd(b, low, d), bd_high = _mm512_permutex2var_pd(b, high, d);
     _mm512_storeu_pd(p, _mm512_permutex2var_pd(ac_low, low, bd_low));
@@ -82,7 +84,8 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define SPLIT4(p, v) split4_ps(p, v)
 #define MERGE4(p, a, b, c, d) merge4_ps(p, a, b, c, d)
 #define COMPRESS(v, kept) _mm512_maskz_compress_ps((__mmask16)(kept), v)
-#define CLIP(v, low, high) _mm512_min_ps(high, _mm512_max_ps(low, v)) /* a NaN is the second operand, and stays */
+#define CLIP(v, low, high)                                                                                   \
+    _mm512_min_ps(high, _mm512_max_ps(low, v)) /* a NaN is the second operand, and stays */
 #include "template.inc"
 
 #define T double

@@ -70,7 +70,13 @@ typedef struct {
 typedef void npc_stencil_kernel(const npc_stencil *tile);
 
 enum { NPC_STENCIL_HEIGHTS = 4 };
-typedef enum { NPC_STENCIL_ANY, NPC_STENCIL_3, NPC_STENCIL_5, NPC_STENCIL_HALF, NPC_STENCIL_KERNELS } npc_stencil_kind;
+typedef enum {
+    NPC_STENCIL_ANY,
+    NPC_STENCIL_3,
+    NPC_STENCIL_5,
+    NPC_STENCIL_HALF,
+    NPC_STENCIL_KERNELS
+} npc_stencil_kind;
 
 #define NPC_WINOGRAD_A 0.707106781186547524401L /* interpolation points +-a and +-b: 1/sqrt(2) and sqrt(2) */
 #define NPC_WINOGRAD_B 1.414213562373095048802L

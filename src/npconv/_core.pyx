@@ -2,7 +2,6 @@
 """Turns a Problem into the C struct, drops the GIL and turns a status into an exception."""
 
 from cpython.buffer cimport Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 import platform

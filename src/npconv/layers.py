@@ -13,10 +13,12 @@ from npconv.arguments import Activation, Array, IntPerAxis, Padding, as_array, c
 from npconv.functional import prepare, run_call
 
 Layer = TypeVar("Layer", bound="_Conv")
+# stride, padding, dilation, groups, padding_mode, activation, data_format
+Settings = tuple[IntPerAxis, Padding, IntPerAxis, int, str, Activation, str]
 
 
 class _Weights:
-    """One set of weights and what has been packed of it: replaced whole, so that a call in another thread keeps its own."""
+    """Weights and what has been packed of them: replaced as one, so that a call in another thread keeps its own."""
 
     __slots__ = ("bias", "packed", "weight")
 
@@ -75,7 +77,7 @@ class _Conv:
         data_format: str = "channels_first",
         dtype: DTypeLike | None = None,
     ) -> Layer:
-        """A layer with these weights, which are copied: `weight` ``(K, C // groups, *kernel)``, `bias` ``(K,)`` or None.
+        """A layer with copies of these: `weight` ``(K, C // groups, *kernel)``, and `bias` ``(K,)`` or None.
 
         `dtype` converts them.
 
@@ -116,7 +118,7 @@ class _Conv:
             )
         return (int(out_channels), int(in_channels) // int(groups), *sizes)
 
-    def _set(self, weight: Array, bias: Array | None, settings: tuple[Any, ...]) -> None:
+    def _set(self, weight: Array, bias: Array | None, settings: Settings) -> None:
         self._settings = settings
         self._check_bias(weight, bias)
         self._weights = _Weights(_frozen(weight), None if bias is None else _frozen(bias))
@@ -124,8 +126,8 @@ class _Conv:
     def _check_bias(self, weight: Array, bias: Array | None) -> None:
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(
-                f"{type(self).__name__}: bias must have shape {weight.shape[:1]}, one value an output channel of weight "
-                f"shape {weight.shape}, got bias shape {bias.shape}"
+                f"{type(self).__name__}: bias must have shape {weight.shape[:1]}, one value an output channel of "
+                f"weight shape {weight.shape}, got bias shape {bias.shape}"
             )
 
     @property
@@ -169,10 +171,10 @@ class _Conv:
             packed = weights.packed[packing] = plan.pack(call[2])
         return run_call(call, out, packed)
 
-    def __getstate__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> tuple[Array, Array | None, Settings]:
         return self._weights.weight, self._weights.bias, self._settings
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[Array, Array | None, Settings]) -> None:
         self._set(*state)
 
     def __repr__(self) -> str:
@@ -213,8 +215,8 @@ rng : seed or numpy.random.Generator, optional
 
 Notes
 -----
-The weights are packed for the machine at the first call that gains from it, and once for all calls after it. A layer may
-be called from many threads at once; it pickles and copies without what is packed. `from_weights` takes weights as they are.
+The weights are packed for the machine at the first call that gains from it, once for all calls after it. A layer may be
+called from many threads at once; it pickles and copies without what is packed. `from_weights` takes given weights.
 """
 
 

@@ -1,18 +1,22 @@
+#define _POSIX_C_SOURCE 200112L /* posix_memalign */
+
 #include "memory.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
 #if defined(_MSC_VER)
 #include <intrin.h>
-#include <malloc.h>
 typedef volatile long npc_lock;
 #define lock_try(lock) (_InterlockedExchange(lock, 1) == 0)
-#define lock_free(lock) ((void)_InterlockedExchange(lock, 0))
+#define lock_release(lock) ((void)_InterlockedExchange(lock, 0))
 #else
 typedef int npc_lock;
 #define lock_try(lock) (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) == 0)
-#define lock_free(lock) __atomic_store_n(lock, 0, __ATOMIC_RELEASE)
+#define lock_release(lock) __atomic_store_n(lock, 0, __ATOMIC_RELEASE)
 #endif
 
 enum { KEPT_BLOCKS = 4 };
@@ -30,15 +34,16 @@ static size_t kept;
 static header *header_of(void *block) { return (header *)((char *)block - NPC_ALIGNMENT); }
 
 static void *system_allocate(size_t bytes) {
-#if defined(_MSC_VER)
+#if defined(_WIN32)
     return _aligned_malloc(bytes, NPC_ALIGNMENT);
 #else
-    return aligned_alloc(NPC_ALIGNMENT, (bytes + NPC_ALIGNMENT - 1) / NPC_ALIGNMENT * NPC_ALIGNMENT);
+    void *memory = NULL;
+    return posix_memalign(&memory, NPC_ALIGNMENT, bytes) ? NULL : memory;
 #endif
 }
 
 static void system_free(void *memory) {
-#if defined(_MSC_VER)
+#if defined(_WIN32)
     _aligned_free(memory);
 #else
     free(memory);
@@ -81,7 +86,7 @@ void *npc_acquire(size_t bytes) {
     if (bytes > SIZE_MAX - 2 * NPC_ALIGNMENT) return NULL;
     if (lock_try(&cache_lock)) {
         void *block = take_kept(bytes);
-        lock_free(&cache_lock);
+        lock_release(&cache_lock);
         if (block) return block;
     }
     char *memory = system_allocate(bytes + NPC_ALIGNMENT);
@@ -95,7 +100,7 @@ void npc_release(void *block) {
     if (!block) return;
     if (lock_try(&cache_lock)) {
         block = keep(block);
-        lock_free(&cache_lock);
+        lock_release(&cache_lock);
     }
     if (block) system_free((char *)block - NPC_ALIGNMENT);
 }

@@ -70,7 +70,9 @@ size_t npc_plan_packed_bytes(const npc_plan *plan) {
     return plan->algorithm->packed_bytes ? plan->algorithm->packed_bytes(plan) : 0;
 }
 
-int npc_plan_reads_plain_weights(const npc_plan *plan) { return plan->algorithm->takes_plain_weights; }
+int npc_plan_reads_plain_weights(const npc_plan *plan, const npc_tensor *weight) {
+    return plan->algorithm->takes_plain_weights && npc_weights_have_plain_type(&plan->problem, weight);
+}
 
 void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
     plan->algorithm->pack(plan, weight, packed);

@@ -34,7 +34,8 @@ size_t npc_plan_workspace(const npc_plan *plan);
 
 /* Weights packed beforehand: as many bytes as told (0: this algorithm reads them as they are), for any number of runs. */
 size_t npc_plan_packed_bytes(const npc_plan *plan);
-int npc_plan_reads_plain_weights(const npc_plan *plan); /* those that lie plainly, as well as packed ones */
+/* Whether weights of this type, contiguous and aligned, are read as fast as packed ones. */
+int npc_plan_reads_plain_weights(const npc_plan *plan, const npc_tensor *weight);
 void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
 
 /* `packed` may be NULL: then the weight is packed for this run where the algorithm wants that. tensors->weight is set in

@@ -1,4 +1,4 @@
-/* A validated convolution. The Python facade checks every rule; here they are only asserted. */
+/* A validated convolution. The Python facade checks every rule; here they hold. */
 #ifndef NPC_PROBLEM_H
 #define NPC_PROBLEM_H
 

@@ -76,4 +76,11 @@ NPC_INLINE int64_t npc_clamp(int64_t value, int64_t low, int64_t high) {
 NPC_INLINE int64_t npc_ceil_div(int64_t a, int64_t b) { return b == 1 ? a : a / b + (a % b > 0); }
 NPC_INLINE int64_t npc_round_up(int64_t a, int64_t b) { return npc_ceil_div(a, b) * b; }
 
+/* Parts of a workspace begin at whole cache lines. */
+NPC_INLINE int64_t npc_aligned_bytes(int64_t bytes) { return npc_round_up(bytes, 64); }
+/* The next part of `left` things, `most` at a time: two of like size rather than a whole one and a single rest. */
+NPC_INLINE int64_t npc_next_part(int64_t left, int64_t most) {
+    return left == most + 1 ? (left + 1) / 2 : npc_min(left, most);
+}
+
 #endif

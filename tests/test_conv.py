@@ -8,6 +8,7 @@ import oracle
 import pytest
 import shapes
 from engines import difference
+from sweeps import SWEEPS
 
 import npconv
 
@@ -17,7 +18,7 @@ OTHER_DTYPES = "bBhHiIlLqQefFDgG"
 
 
 def test_oracle_agrees_with_the_definition():
-    for case in itertools.islice(itertools.chain(*shapes.SWEEPS.values()), 0, None, 11):
+    for case in itertools.islice(itertools.chain(*SWEEPS.values()), 0, None, 11):
         if numpy.prod(case.input) > 400 or numpy.prod(case.weight) > 400 or case.activation:
             continue
         axes = case.axes
@@ -64,7 +65,7 @@ def assert_none(found):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("sweep", shapes.SWEEPS)
+@pytest.mark.parametrize("sweep", SWEEPS)
 def test_sweep(engine, sweep):
     def dtypes(index, case):
         other = "" if case.activation else OTHER_DTYPES[index % len(OTHER_DTYPES)]
@@ -72,7 +73,7 @@ def test_sweep(engine, sweep):
             return "fd" + other
         return "fd" if index % 2 else "f" + other
 
-    assert_none(failures(engine, shapes.SWEEPS[sweep], dtypes))
+    assert_none(failures(engine, SWEEPS[sweep], dtypes))
 
 
 @pytest.mark.parametrize("dtype", OTHER_DTYPES)
@@ -85,7 +86,7 @@ def test_rounding_stays_small(engine, dtype):
     names = ("channel_pairs", "large_channel_counts", "long_reductions", "large_kernels", "small_networks",
              "activations", "lengths_1d")  # fmt: skip
     for name in names:
-        cases = [case for case in shapes.SWEEPS[name] if not (case.activation and dtype == "F")]
+        cases = [case for case in SWEEPS[name] if not (case.activation and dtype == "F")]
         cases = cases["fdF".index(dtype) :: 3]
         assert_none(failures(engine, cases, lambda index, case: dtype, exact=False))
 
@@ -172,7 +173,7 @@ def test_unbatched_and_channels_last(backend, axes):
 
 def test_sweep_in_channels_last(engine):
     def found():
-        cases = itertools.islice(itertools.chain(*shapes.SWEEPS.values()), 3, None, 7)
+        cases = itertools.islice(itertools.chain(*SWEEPS.values()), 3, None, 7)
         for index, case in enumerate(cases):
             data = shapes.shared_data(case, "fd"[index % 2])
             image = numpy.ascontiguousarray(numpy.moveaxis(data.input, 1, -1))
@@ -190,7 +191,7 @@ def test_sweep_with_activations(engine):
     chosen = ("relu", ("clip", -3, 8), ("leaky_relu", 0.5), "relu6")
 
     def found():
-        cases = itertools.islice(itertools.chain(*shapes.SWEEPS.values()), 1, None, 5)
+        cases = itertools.islice(itertools.chain(*SWEEPS.values()), 1, None, 5)
         for index, case in enumerate(cases):
             case = dataclasses.replace(case, activation=chosen[index % len(chosen)])
             data = shapes.shared_data(case, "fdfe"[index // 4 % 4])

@@ -7,6 +7,7 @@ import numpy
 import pytest
 import shapes
 from engines import BACKENDS, ENGINES, compiled_core, difference
+from sweeps import SWEEPS
 
 import npconv
 
@@ -14,7 +15,7 @@ FORCED = [engine for engine in ENGINES if engine.algorithm]
 ISAS = sorted({engine.isa for engine in ENGINES if engine.isa})
 EVERY_FIFTH = [
     (case, dtype)
-    for place, case in enumerate(itertools.islice(itertools.chain(*shapes.SWEEPS.values()), 0, None, 5))
+    for place, case in enumerate(itertools.islice(itertools.chain(*SWEEPS.values()), 0, None, 5))
     for dtype in ("f", "dlbDeBg"[place % 7])
     if 0 not in case.input and not (case.activation and dtype not in "fdeg")
 ]

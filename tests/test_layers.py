@@ -99,6 +99,60 @@ def test_dtype_of_given_weights():
     assert layer.weight.dtype == layer.bias.dtype == numpy.float32
 
 
+@pytest.mark.parametrize(
+    ("act", "kind", "match"),
+    [
+        (lambda: npconv.Conv2d(3, 8, 3, stride=0), ValueError, "Conv2d: stride must be at least 1"),
+        (lambda: npconv.Conv2d(3, 8, 3, padding="foo"), ValueError, "Conv2d: padding must be one of"),
+        (lambda: npconv.Conv2d(3, 8, 3, activation="gelu"), ValueError, "Conv2d: activation must be"),
+        (lambda: npconv.Conv2d(3, 8, 3, padding=-1), ValueError, "Conv2d: padding must be at least 0"),
+        (lambda: npconv.Conv2d(3, 8, 3, dilation=(1, 0)), ValueError, "Conv2d: dilation must be at least 1"),
+        (lambda: npconv.Conv2d(3, 8, 3, stride=1.5), TypeError, "Conv2d: stride must be integers"),
+        (lambda: npconv.Conv2d(3, 8, 3, dtype="foo"), TypeError, "Conv2d: dtype='foo' is not a dtype"),
+        (lambda: npconv.Conv2d.from_weights(numpy.ones((3, 1, 3, 3)), groups=2), ValueError, "groups=2"),
+        (lambda: npconv.Conv2d.from_weights(numpy.full((3, 1, 3, 3), "a")), TypeError, "Conv2d: weight has dtype"),
+    ],
+)
+def test_settings_are_checked_when_the_layer_is_made(act, kind, match):
+    with pytest.raises(kind, match=match):
+        act()
+
+
+@pytest.mark.parametrize("padding", [0, 3, (1, 2), ((0, 1), (2, 0)), "same"])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_settings_that_are_fine(padding, mode):
+    layer = npconv.Conv2d(2, 3, (1, 3), (2, 1), padding, padding_mode=mode, data_format="channels_last", rng=0)
+    assert layer(numpy.ones((1, 9, 9, 2), numpy.float32)).shape[-1] == 3
+
+
+def test_settings_are_copied():
+    stride = [1, 1]
+    layer = npconv.Conv2d(1, 1, 3, stride, padding=numpy.array([1, 1]), rng=0)
+    stride[0] = 2
+    assert layer(numpy.ones((1, 1, 9, 9), numpy.float32)).shape == (1, 1, 9, 9)
+    assert repr(layer) == "Conv2d(1, 1, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))"
+
+
+def test_nothing_is_lost_in_assignments():
+    layer = npconv.Conv1d.from_weights(numpy.ones((1, 1, 3), "i1"), numpy.array([1000], "i4"))
+    layer.bias = numpy.array([2000], "i4")
+    assert layer.bias.tolist() == [2000]
+    with pytest.raises(TypeError, match="Conv1d: weight of dtype float64 cannot be cast to the layer's int8"):
+        layer.weight = numpy.full((1, 1, 3), 0.7)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        layer.weight.flags.writeable = True
+
+
+@pytest.mark.parametrize("dtype", ["f2", "F", "i2", ">f4"])
+def test_weights_to_be_converted_are_converted_once(dtype):
+    layer = npconv.Conv2d.from_weights(normal((4, 3, 3, 3), dtype))
+    x = normal((1, 3, 9, 9), dtype)
+    first = layer(x)
+    numpy.testing.assert_array_equal(layer(x), first)
+    compiled = npconv.explain(x, layer.weight).backend == "compiled"
+    assert len(layer._weights.packed) == compiled
+
+
 def test_wrong_types():
     with pytest.raises(TypeError, match="Conv1d: in_channels must be integers"):
         npconv.Conv1d(2.0, 4, 3)

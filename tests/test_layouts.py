@@ -9,6 +9,7 @@ import oracle
 import pytest
 import shapes
 from engines import ENGINES, difference
+from sweeps import SWEEPS
 
 import npconv
 
@@ -233,6 +234,7 @@ GUARDED = """
 import ctypes, itertools, mmap, sys
 sys.path[:0] = {path!r}
 import numpy, shapes
+from sweeps import SWEEPS
 from engines import ENGINES, difference
 
 engine = next(engine for engine in ENGINES if str(engine) == {engine!r})
@@ -268,7 +270,7 @@ def check(case, dtype, at_end, threads, last):
     result = done and (numpy.moveaxis(out, -1, 1) if last else out)
     assert done is None or not difference(case, data, done[0], result)
 
-cases = [*itertools.chain(*shapes.SWEEPS.values())][{start}::13] + [*shapes.VARIED]
+cases = [*itertools.chain(*SWEEPS.values())][{start}::13] + [*shapes.VARIED]
 for index, case in enumerate(cases):
     if 0 in case.input:
         continue
@@ -290,7 +292,7 @@ def test_nothing_around_the_arguments_is_used(engine):
     """NaN all around every argument stays out of the result."""
 
     def cases():
-        yield from itertools.islice(itertools.chain(*shapes.SWEEPS.values()), 2, None, 11)
+        yield from itertools.islice(itertools.chain(*SWEEPS.values()), 2, None, 11)
 
     for index, case in enumerate(cases()):
         data = shapes.shared_data(case, "fd"[index % 2])

@@ -348,3 +348,14 @@ def test_quota_of_control_groups(tmp_path, memberships, files, cores):
 
 def test_no_control_groups(tmp_path):
     assert _control_group_cores(str(tmp_path / "none"), str(tmp_path / "none")) == math.inf
+
+
+def test_blocks_that_end_in_another_order():
+    first, second = npconv.options(num_threads=1), npconv.options(precision="strict")
+    before = npconv.get_options()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert npconv.get_options() == {**before, "precision": "strict"}
+    second.__exit__(None, None, None)
+    assert npconv.get_options() == before

@@ -187,15 +187,15 @@ def test_out_overlaps_an_input_of_another_dtype(backend):
 
 def test_out_that_overlaps_itself(backend):
     """Each place holds one of the results meant for it, never a mixture, and nothing else is written."""
-    input, weight = values(1, 80, 6, 60), values(3, 80, 3, 3)
-    memory = numpy.full(400, 77, "f")
-    out = numpy.lib.stride_tricks.as_strided(memory[20:], (1, 3, 4, 58), (0, 4, 0, 4), writeable=True)
+    input, weight = values(1, 80, 4, 502), values(3, 80, 3, 3)
+    memory = numpy.full(600, 77, "f")
+    out = numpy.lib.stride_tricks.as_strided(memory[20:], (1, 3, 2, 500), (0, 4, 0, 4), writeable=True)
     assert npconv.conv2d(input, weight, out=out) is out
     assert (memory[:20] == 77).all()
-    assert (memory[20 + 58 + 2 :] == 77).all()
+    assert (memory[20 + 500 + 2 :] == 77).all()
     meant = oracle.convolve(input, weight)[0]
-    for place in range(60):
-        wanted = {meant[k, row, place - k] for k in range(3) for row in range(4) if 0 <= place - k < 58}
+    for place in range(502):
+        wanted = {meant[k, row, place - k] for k in range(3) for row in range(2) if 0 <= place - k < 500}
         assert memory[20 + place] in wanted
 
 

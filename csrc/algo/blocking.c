@@ -139,6 +139,8 @@ static void choose_items(npc_plan *plan, npc_blocking *blocking) {
 /* Flat where the vectors that it saves are worth more than storing sums by way of the workspace. */
 static int is_flat(const npc_plan *plan, const npc_blocking *blocking, const npc_planes *planes) {
     const int64_t lanes = plan->kernels->lanes, width = blocking->band_columns;
+    /* Blocks of a split reduction may have planes of different width, but their sums wait in one place. */
+    if (blocking->blocks > 1) return 0;
     if (width != npc_columns(&plan->problem).output || blocking->band_rows == 1) return 0;
     const int64_t flat = npc_ceil_div((blocking->band_rows - 1) * planes->columns.extent + width, lanes);
     const int64_t saved = blocking->band_rows * npc_ceil_div(width, lanes) - flat;
@@ -146,8 +148,6 @@ static int is_flat(const npc_plan *plan, const npc_blocking *blocking, const npc
     return (double)saved * reduction >
            STORE_WORK * (double)(blocking->band_rows * npc_ceil_div(width, 3 * lanes));
 }
-
-static int64_t aligned_bytes(int64_t bytes) { return npc_round_up(bytes, 64); }
 
 static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
     const npc_problem *problem = &plan->problem;
@@ -160,11 +160,12 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
     const int waits = blocking->blocks > 1;
     blocking->sum_stride = waits ? npc_round_up(blocking->band_rows * row, lanes) : tile;
     blocking->plane_bytes =
-        aligned_bytes((planes.elements + tile + lanes) * size); /* kernels read whole vectors */
-    blocking->offset_bytes = aligned_bytes(taps.channels * problem->parts * taps.outers * taps.rows *
-                                           taps.columns * (int64_t)sizeof(int64_t));
-    blocking->bias_bytes = aligned_bytes(rows * size);
-    blocking->sum_bytes = aligned_bytes((waits ? rows : plan->kernels->rows) * blocking->sum_stride * size);
+        npc_aligned_bytes((planes.elements + tile + lanes) * size); /* kernels read whole vectors */
+    blocking->offset_bytes = npc_aligned_bytes(taps.channels * problem->parts * taps.outers * taps.rows *
+                                               taps.columns * (int64_t)sizeof(int64_t));
+    blocking->bias_bytes = npc_aligned_bytes(rows * size);
+    blocking->sum_bytes =
+        npc_aligned_bytes((waits ? rows : plan->kernels->rows) * blocking->sum_stride * size);
     plan->thread_bytes = (size_t)(NPC_BLOCKING_HEADER + blocking->plane_bytes + blocking->offset_bytes +
                                   blocking->bias_bytes + blocking->sum_bytes);
 }

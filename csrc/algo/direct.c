@@ -179,18 +179,13 @@ static void run_tile(const direct_item *item, int64_t m0, int rows, tile_place p
         activate_tile(item, m0, rows, place);
 }
 
-/* The next part of `left` vectors or rows: two of like width rather than a whole one and a single rest. */
-static int64_t next_part(int64_t left, int64_t most) {
-    return left == most + 1 ? (left + 1) / 2 : npc_min(left, most);
-}
-
 /* All tiles along one run of pixels, for some rows of weights. */
 static void run_pixels(const direct_item *item, int64_t m0, int rows, int64_t row, int64_t pixels) {
     const npc_kernels *kernels = item->job->plan->kernels;
     tile_place place = {.row = row, .rows = 1};
     while (place.at < pixels) {
         const int64_t left = npc_ceil_div(pixels - place.at, kernels->lanes);
-        place.pixels = npc_min(next_part(left, kernels->vectors) * kernels->lanes, pixels - place.at);
+        place.pixels = npc_min(npc_next_part(left, kernels->vectors) * kernels->lanes, pixels - place.at);
         run_tile(item, m0, rows, place);
         place.at += place.pixels;
     }
@@ -206,7 +201,7 @@ static void run_rows(const direct_item *item, int64_t m0, int rows) {
     } else if (job->in_place && band->columns <= kernels->lanes) { /* a vector a row, several rows a tile */
         tile_place place = {.pixels = band->columns};
         for (; place.row < band->rows; place.row += place.rows) {
-            place.rows = next_part(band->rows - place.row, kernels->vectors);
+            place.rows = npc_next_part(band->rows - place.row, kernels->vectors);
             run_tile(item, m0, rows, place);
         }
     } else {
@@ -294,6 +289,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     job.in_place = !blocking.flat && problem->parts == 1 &&
                    npc_is_compute(problem->scalar, problem->compute) &&
+                   npc_counts_in_elements(problem, &tensors->output) &&
                    npc_column_stride(problem, &tensors->output) == size;
     for (int thread = 0; thread < plan->threads; thread++)
         memset(workspace + (size_t)thread * plan->thread_bytes, 0, NPC_BLOCKING_HEADER);

@@ -71,6 +71,12 @@ static int64_t phase_start(const npc_axis *axis, int64_t first_output, int64_t t
     return first_output * axis->stride + tap * axis->dilation - axis->before;
 }
 
+int npc_counts_in_elements(const npc_problem *problem, const npc_tensor *tensor) {
+    int64_t strides = (int64_t)(uintptr_t)tensor->data | tensor->batch_stride | tensor->channel_stride;
+    for (int a = 0; a < problem->spatial_axes; a++) strides |= tensor->stride[a];
+    return strides % (int64_t)npc_compute_size(problem->compute) == 0;
+}
+
 int npc_lies_in_rows(const npc_problem *problem, const npc_tensor *tensor) {
     return !tensor->swapped && tensor->parts == 1 && problem->parts == 1 &&
            npc_is_compute(tensor->scalar, problem->compute) &&

@@ -56,6 +56,9 @@ typedef struct {
     int64_t stride;      /* bytes from pixel to pixel */
 } npc_row_packer;
 
+/* Whether all its strides are whole elements of the compute type, and its first one aligned to that. */
+int npc_counts_in_elements(const npc_problem *problem, const npc_tensor *tensor);
+
 /* Real elements of the compute type in native order, neighbours along the last axis. */
 int npc_lies_in_rows(const npc_problem *problem, const npc_tensor *tensor);
 

@@ -23,6 +23,7 @@ enum {
     RUN = 512,                /* taps summed before their sum joins the others: keeps the error down */
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
+    MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
     ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
     THREAD_WORK = 200 * 1000, /* and for waking a thread */
 };
@@ -64,6 +65,37 @@ typedef struct {
 
 _Static_assert(sizeof(stencil_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
+static npc_planes band_planes(const npc_problem *problem, int64_t rows, int64_t columns) {
+    const npc_taps_block taps = {0, 1, 0, 1, 0, npc_rows(problem).kernel, 0, npc_columns(problem).kernel};
+    const npc_band band = {0, 0, rows, 0, columns};
+    return npc_planes_of(problem, &taps, &band);
+}
+
+/* In floating point: sizes that no memory holds must not overflow before they are cut. */
+static double band_bytes(const npc_plan *plan, int64_t band_rows, int64_t band_columns) {
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
+    const npc_phases row = npc_phases_of(&rows, rows.kernel, band_rows);
+    const npc_phases column = npc_phases_of(&columns, columns.kernel, band_columns);
+    return (double)row.phases * (double)row.extent * (double)column.phases * (double)column.extent *
+           (double)npc_compute_size(plan->problem.compute);
+}
+
+static void choose_band(const npc_plan *plan, stencil_recipe *recipe) {
+    const int64_t lanes = plan->kernels->lanes, most = plan->kernels->stencil_rows;
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
+    const int64_t cuts = npc_ceil_div(columns.output, BAND_COLUMNS);
+    recipe->band_columns = npc_min(npc_round_up(npc_ceil_div(columns.output, cuts), lanes), columns.output);
+    recipe->band_rows = rows.output;
+    while (recipe->band_rows > most && band_bytes(plan, recipe->band_rows, recipe->band_columns) > BAND_BYTES)
+        recipe->band_rows = npc_round_up(recipe->band_rows / 2, most);
+    while (recipe->band_rows > 1 &&
+           band_bytes(plan, recipe->band_rows, recipe->band_columns) > MOST_BAND_BYTES)
+        recipe->band_rows = npc_ceil_div(recipe->band_rows, 2);
+    while (recipe->band_columns > lanes &&
+           band_bytes(plan, recipe->band_rows, recipe->band_columns) > MOST_BAND_BYTES)
+        recipe->band_columns = npc_round_up(recipe->band_columns / 2, lanes);
+}
+
 static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
@@ -76,28 +108,17 @@ static const char *applicable(const npc_plan *plan) {
     if (npc_group_inputs(problem) > MOST_REDUCTION || npc_outer_taps(problem) > MOST_REDUCTION ||
         npc_group_inputs(problem) * npc_outer_taps(problem) > MOST_REDUCTION)
         return "too many input channels a group";
+    stencil_recipe recipe;
+    choose_band(plan, &recipe);
+    if (band_bytes(plan, recipe.band_rows, recipe.band_columns) > MOST_BAND_BYTES)
+        return "the rows under one vector of output would not fit a cache";
     return NULL;
 }
 
-static npc_planes band_planes(const npc_problem *problem, int64_t rows, int64_t columns) {
-    const npc_taps_block taps = {0, 1, 0, 1, 0, npc_rows(problem).kernel, 0, npc_columns(problem).kernel};
-    const npc_band band = {0, 0, rows, 0, columns};
-    return npc_planes_of(problem, &taps, &band);
-}
-
-static int64_t aligned_bytes(int64_t bytes) { return npc_round_up(bytes, 64); }
-
-static void choose_band(const npc_plan *plan, stencil_recipe *recipe) {
-    const npc_problem *problem = &plan->problem;
-    const int64_t size = (int64_t)npc_compute_size(problem->compute), most = plan->kernels->stencil_rows;
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    const int64_t cuts = npc_ceil_div(columns.output, BAND_COLUMNS);
-    recipe->band_columns = npc_round_up(npc_ceil_div(columns.output, cuts), plan->kernels->lanes);
-    recipe->band_columns = npc_min(recipe->band_columns, columns.output);
-    recipe->band_rows = rows.output;
-    while (recipe->band_rows > most &&
-           band_planes(problem, recipe->band_rows, recipe->band_columns).elements * size > BAND_BYTES)
-        recipe->band_rows = npc_round_up(recipe->band_rows / 2, most);
+/* A single row has a single sum a vector, whose additions wait for each other. */
+static const char *worthwhile(const npc_plan *plan) {
+    const int few_rows = npc_rows(&plan->problem).output < 4;
+    return few_rows && npc_columns(&plan->problem).kernel > 4 ? "too few rows to sum at once" : NULL;
 }
 
 static void prepare(npc_plan *plan) {
@@ -113,12 +134,12 @@ static void prepare(npc_plan *plan) {
         plan->threads = (int)npc_max(1, (int64_t)(work / THREAD_WORK));
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
     recipe.listed_rows = (recipe.band_rows - 1) * rows.stride + (rows.kernel - 1) * rows.dilation + 1;
-    recipe.plane_bytes = aligned_bytes((planes.elements + 2 * lanes) * size);
-    recipe.zero_bytes = aligned_bytes(
+    recipe.plane_bytes = npc_aligned_bytes((planes.elements + 2 * lanes) * size);
+    recipe.zero_bytes = npc_aligned_bytes(
         (recipe.band_columns * columns.stride + (columns.kernel - 1) * columns.dilation + 4 * lanes) * size);
-    recipe.row_bytes = aligned_bytes(recipe.listed_rows * (int64_t)sizeof(void *));
-    recipe.column_bytes = aligned_bytes(columns.kernel * (int64_t)(sizeof(int64_t) + 2 * sizeof(int)));
-    recipe.sum_bytes = aligned_bytes(recipe.band_rows * npc_round_up(recipe.band_columns, lanes) * size);
+    recipe.row_bytes = npc_aligned_bytes(recipe.listed_rows * (int64_t)sizeof(void *));
+    recipe.column_bytes = npc_aligned_bytes(columns.kernel * (int64_t)(sizeof(int64_t) + 2 * sizeof(int)));
+    recipe.sum_bytes = npc_aligned_bytes(recipe.band_rows * npc_round_up(recipe.band_columns, lanes) * size);
     plan->thread_bytes = (size_t)(recipe.plane_bytes + recipe.zero_bytes + recipe.row_bytes +
                                   recipe.column_bytes + recipe.sum_bytes);
     memcpy(plan->recipe, &recipe, sizeof recipe);
@@ -299,13 +320,6 @@ static void run_item(void *context, int64_t index, int thread) {
     }
 }
 
-static int input_lies_plainly(const npc_problem *problem, const npc_tensor *input) {
-    const int64_t size = (int64_t)npc_compute_size(problem->compute);
-    int64_t strides = (int64_t)(uintptr_t)input->data | input->batch_stride | input->channel_stride;
-    for (int a = 0; a < problem->spatial_axes; a++) strides |= input->stride[a];
-    return npc_lies_in_rows(problem, input) && strides % size == 0;
-}
-
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
                       char *workspace) {
     const npc_problem *problem = &plan->problem;
@@ -323,13 +337,15 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
     const int shares = job.rows.stride == 1 && job.rows.dilation == 1 && job.run_rows == job.rows.kernel;
     job.reads_in_place = job.columns.stride <= 2 && problem->padding_mode == NPC_PADDING_ZEROS &&
-                         input_lies_plainly(problem, &tensors->input);
+                         npc_lies_in_rows(problem, &tensors->input) &&
+                         npc_counts_in_elements(problem, &tensors->input);
     job.kernel = NPC_STENCIL_ANY;
     if (job.reads_in_place && job.columns.stride == 2)
         job.kernel = NPC_STENCIL_HALF;
     else if (shares && (job.rows.kernel == 3 || job.rows.kernel == 5))
         job.kernel = job.rows.kernel == 3 ? NPC_STENCIL_3 : NPC_STENCIL_5;
-    job.stores = npc_column_stride(problem, &tensors->output) == job.size;
+    job.stores = npc_column_stride(problem, &tensors->output) == job.size &&
+                 npc_counts_in_elements(problem, &tensors->output);
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *
                          job.column_bands,
@@ -340,6 +356,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
 const npc_algorithm npc_algorithm_stencil = {
     .name = "stencil",
     .applicable = applicable,
+    .worthwhile = worthwhile,
     .prepare = prepare,
     .packed_bytes = npc_weights_bytes,
     .pack = npc_weights_pack,

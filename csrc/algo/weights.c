@@ -76,10 +76,14 @@ void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *pack
     }
 }
 
+int npc_weights_have_plain_type(const npc_problem *problem, const npc_tensor *weight) {
+    return !weight->swapped && weight->parts == 1 && problem->parts == 1 &&
+           npc_is_compute(weight->scalar, problem->compute);
+}
+
 int npc_weights_lie_plainly(const npc_problem *problem, const npc_tensor *weight) {
     int64_t stride = (int64_t)npc_compute_size(problem->compute);
-    if (weight->swapped || weight->parts != 1 || problem->parts != 1) return 0;
-    if (!npc_is_compute(weight->scalar, problem->compute)) return 0;
+    if (!npc_weights_have_plain_type(problem, weight)) return 0;
     if ((uintptr_t)weight->data % (uintptr_t)stride) return 0;
     for (int a = problem->spatial_axes - 1; a >= 0; a--) {
         if (problem->axis[a].kernel > 1 && weight->stride[a] != stride) return 0;

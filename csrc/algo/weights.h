@@ -11,6 +11,9 @@ int64_t npc_reduction(const npc_problem *problem);
 size_t npc_weights_bytes(const npc_plan *plan);
 void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
 
+/* Of the compute type, real, in native order. */
+int npc_weights_have_plain_type(const npc_problem *problem, const npc_tensor *weight);
+
 /* Contiguous in the weight's own order, in compute type, aligned, so that kernels may read it where it lies. */
 int npc_weights_lie_plainly(const npc_problem *problem, const npc_tensor *weight);
 

@@ -63,8 +63,6 @@ typedef struct {
     uint32_t *kept;
 } winograd_item;
 
-static int64_t aligned_bytes(int64_t bytes) { return npc_round_up(bytes, 64); }
-
 /* Tiles of an item: few vectors in all, lanes full, and as many items as threads. */
 static void choose_tiles(const npc_plan *plan, winograd_recipe *r) {
     const npc_problem *problem = &plan->problem;
@@ -108,12 +106,12 @@ static winograd_recipe recipe_of(const npc_plan *plan) {
     r.phase_stride = npc_round_up((r.rows + 1) * r.pitch + 2 * lanes, lanes);
     r.block = npc_clamp(PRODUCTS_BYTES / (POINTS * r.stride * size) / kernels->rows * kernels->rows,
                         kernels->rows, npc_round_up(r.outputs, kernels->rows));
-    r.phase_bytes = aligned_bytes(16 * r.phase_stride * size);
-    r.row_bytes = aligned_bytes(npc_max(npc_round_up(r.pitch, lanes) * 4, 16 * lanes) * size);
-    r.input_bytes = aligned_bytes((POINTS * inputs * r.stride + lanes) * size);
-    r.product_bytes = aligned_bytes(POINTS * r.block * r.stride * size);
-    r.list_bytes = aligned_bytes(inputs * (int64_t)sizeof(int64_t)) +
-                   aligned_bytes(r.vectors * (int64_t)(sizeof(int64_t) + sizeof(uint32_t)));
+    r.phase_bytes = npc_aligned_bytes(16 * r.phase_stride * size);
+    r.row_bytes = npc_aligned_bytes(npc_max(npc_round_up(r.pitch, lanes) * 4, 16 * lanes) * size);
+    r.input_bytes = npc_aligned_bytes((POINTS * inputs * r.stride + lanes) * size);
+    r.product_bytes = npc_aligned_bytes(POINTS * r.block * r.stride * size);
+    r.list_bytes = npc_aligned_bytes(inputs * (int64_t)sizeof(int64_t)) +
+                   npc_aligned_bytes(r.vectors * (int64_t)(sizeof(int64_t) + sizeof(uint32_t)));
     return r;
 }
 
@@ -231,7 +229,7 @@ static void place_workspace(winograd_item *item, int thread) {
     item->offsets = (int64_t *)(void *)(item->products + r->product_bytes);
     const int64_t inputs = npc_group_inputs(item->job->problem);
     item->places =
-        (int64_t *)(void *)((char *)item->offsets + aligned_bytes(inputs * (int64_t)sizeof(int64_t)));
+        (int64_t *)(void *)((char *)item->offsets + npc_aligned_bytes(inputs * (int64_t)sizeof(int64_t)));
     item->kept = (uint32_t *)(void *)(item->places + r->vectors);
     for (int64_t c = 0; c < inputs; c++) item->offsets[c] = c * r->stride;
 }
@@ -308,9 +306,7 @@ static void multiply(const winograd_item *item, int64_t first, int64_t count) {
             const int64_t k = (item->group * POINTS + point) * outputs + item->first + first + m;
             tile.weights = job->weights + k * inputs * job->size;
             for (int64_t v = 0; v < vectors;) {
-                const int64_t left = vectors - v;
-                const int64_t wide =
-                    left == kernels->vectors + 1 ? (left + 1) / 2 : npc_min(left, kernels->vectors);
+                const int64_t wide = npc_next_part(vectors - v, kernels->vectors);
                 tile.input =
                     item->transformed + (point * inputs * r->stride + v * kernels->lanes) * job->size;
                 tile.output =

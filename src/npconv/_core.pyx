@@ -73,6 +73,7 @@ def plan(problem, options, prepacked=False):
         describe_types(&made.tensors.bias, problem, problem.bias_dtype)
     made.axes = problem.spatial_axes
     made.batched = problem.batched
+    made.empty = problem.batch == 0
     made.channels_last = problem.channels_last
     made.plan.threads = options.threads
     made.plan.prepacked = prepacked
@@ -110,7 +111,7 @@ cdef int describe_types(npc_tensor *tensor, problem, dtype) except -1:
 cdef int describe(npc_problem *target, problem, options) except -1:
     cdef int a
     target.spatial_axes = problem.spatial_axes
-    target.batch = problem.batch
+    target.batch = max(problem.batch, 1)  # an empty batch is planned as any other, and never run
     target.groups = problem.groups
     target.input_channels = problem.input_channels
     target.output_channels = problem.output_channels
@@ -160,7 +161,7 @@ cdef class CompiledPlan:
     cdef npc_plan plan
     cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
     cdef int axes
-    cdef bint batched, channels_last
+    cdef bint batched, channels_last, empty
 
     def __cinit__(self):
         memset(&self.plan, 0, sizeof(npc_plan))
@@ -195,9 +196,12 @@ cdef class CompiledPlan:
     @property
     def packing(self):
         """What packed weights depend on besides the weights; None where plain ones are as good."""
-        if npc_plan_packed_bytes(&self.plan) == 0 or npc_plan_reads_plain_weights(&self.plan):
+        if npc_plan_packed_bytes(&self.plan) == 0 or npc_plan_reads_plain_weights(&self.plan, &self.tensors.weight):
             return None
-        return self.algorithm, self.isa, self.plan.problem.groups, <int> self.plan.problem.scalar
+        return (
+            self.algorithm, self.isa, <int> self.plan.problem.scalar, self.plan.problem.parts,
+            <int> self.tensors.weight.scalar, self.tensors.weight.parts, self.tensors.weight.swapped,
+        )
 
     def pack(self, weight):
         """The weight, an array as the problem describes it, packed for `run`."""
@@ -221,7 +225,7 @@ cdef class CompiledPlan:
         cdef Py_buffer[4] views
         cdef int taken = 0, axes = self.axes
         cdef npc_status status
-        if self.plan.problem.batch == 0:
+        if self.empty:
             return
         try:
             PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import math
 from inspect import cleandoc
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy
 from numpy.typing import ArrayLike, DTypeLike
 
-from npconv.arguments import Activation, Array, IntPerAxis, Padding, as_array, canonical_axes, canonical_integer
+from npconv.arguments import (
+    Activation,
+    Arguments,
+    Array,
+    IntPerAxis,
+    Padding,
+    as_array,
+    canonical_axes,
+    canonical_dtype,
+    canonical_integer,
+    canonical_settings,
+)
 from npconv.functional import prepare, run_call
+from npconv.problem import build
 
 Layer = TypeVar("Layer", bound="_Conv")
-# stride, padding, dilation, groups, padding_mode, activation, data_format
-Settings = tuple[IntPerAxis, Padding, IntPerAxis, int, str, Activation, str]
+# stride, padding, dilation, groups, padding_mode, activation, data_format, as `canonical_settings` gives them
+Settings = tuple[Any, Any, Any, int, str, Any, str]
 
 
 class _Weights:
@@ -49,8 +61,8 @@ class _Conv:
         rng: Any = None,
     ) -> None:
         shape = self._weight_shape(in_channels, out_channels, kernel_size, groups)
-        kind = numpy.dtype(dtype)
-        if kind.kind != "f":
+        kind = canonical_dtype(type(self).__name__, dtype)
+        if kind is None or kind.kind != "f":
             raise TypeError(f"{type(self).__name__}: dtype must be a float to draw weights of, got {kind}")
         # Kaiming uniform with a = sqrt(5), as torch: uniform in +-1 / sqrt(fan in), for the bias too.
         bound = 1 / math.sqrt(math.prod(shape[1:]))
@@ -88,8 +100,9 @@ class _Conv:
         """
         layer = cls.__new__(cls)
         settings = stride, padding, dilation, groups, padding_mode, activation, data_format
-        copied = numpy.array(as_array(cls.__name__, "weight", weight), dtype=dtype, order="C")
-        offset = None if bias is None else numpy.array(as_array(cls.__name__, "bias", bias), dtype=dtype)
+        kind = canonical_dtype(cls.__name__, dtype)
+        copied = numpy.array(as_array(cls.__name__, "weight", weight), dtype=kind, order="C")
+        offset = None if bias is None else numpy.array(as_array(cls.__name__, "bias", bias), dtype=kind)
         if copied.ndim != cls._axes + 2 or 0 in copied.shape:
             raise ValueError(
                 f"{cls.__name__}: weight must have {cls._axes + 2} axes (K, C/groups, *kernel), none of size 0, got "
@@ -119,16 +132,38 @@ class _Conv:
         return (int(out_channels), int(in_channels) // int(groups), *sizes)
 
     def _set(self, weight: Array, bias: Array | None, settings: Settings) -> None:
-        self._settings = settings
-        self._check_bias(weight, bias)
+        self._settings = cast("Settings", canonical_settings(type(self).__name__, *settings, None)[:7])
+        self._check(weight, bias)
         self._weights = _Weights(_frozen(weight), None if bias is None else _frozen(bias))
 
-    def _check_bias(self, weight: Array, bias: Array | None) -> None:
-        if bias is not None and bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"{type(self).__name__}: bias must have shape {weight.shape[:1]}, one value an output channel of "
-                f"weight shape {weight.shape}, got bias shape {bias.shape}"
+    def _check(self, weight: Array, bias: Array | None) -> None:
+        """Raises what a call would, with the least input that the settings take."""
+        _, padding, dilation, groups, _, _, data_format = self._settings
+        reach = 0 if isinstance(padding, str) else int(numpy.max(padding, initial=0))
+        steps = (dilation,) * self._axes if isinstance(dilation, int) else dilation
+        size = [max(0, step) * (k - 1) + 1 + max(0, reach) for step, k in zip(steps, weight.shape[2:], strict=False)]
+        channels = weight.shape[1] * groups
+        image = (*size, channels) if data_format == "channels_last" else (channels, *size)
+        build(
+            Arguments(
+                type(self).__name__,
+                (1, *image),
+                numpy.dtype(numpy.float64),  # with which every weight and activation goes
+                weight.shape,
+                weight.dtype,
+                None if bias is None else bias.shape,
+                None if bias is None else bias.dtype,
+                *self._settings,
+                None,
             )
+        )
+
+    def _cast(self, name: str, value: ArrayLike, dtype: numpy.dtype[Any]) -> Array:
+        array = as_array(type(self).__name__, name, value)
+        if not numpy.can_cast(array.dtype, dtype, "same_kind"):
+            whose = f"{type(self).__name__}: {name} of dtype {array.dtype}"
+            raise TypeError(f"{whose} cannot be cast to the layer's {dtype}")
+        return numpy.array(array, dtype=dtype, order="C")
 
     @property
     def weight(self) -> Array:
@@ -138,7 +173,7 @@ class _Conv:
     @weight.setter
     def weight(self, value: ArrayLike) -> None:
         name, current = type(self).__name__, self._weights
-        weight = numpy.array(as_array(name, "weight", value), dtype=current.weight.dtype, order="C")
+        weight = self._cast("weight", value, current.weight.dtype)
         if weight.shape != current.weight.shape:
             raise ValueError(f"{name}: weight must have shape {current.weight.shape}, got {weight.shape}")
         self._weights = _Weights(_frozen(weight), current.bias)
@@ -153,8 +188,8 @@ class _Conv:
         current = self._weights
         bias = None
         if value is not None:
-            bias = numpy.array(as_array(type(self).__name__, "bias", value), dtype=current.weight.dtype)
-            self._check_bias(current.weight, bias)
+            bias = self._cast("bias", value, (current.weight if current.bias is None else current.bias).dtype)
+            self._check(current.weight, bias)
             bias = _frozen(bias)
         self._weights = _Weights(current.weight, bias)
 
@@ -192,8 +227,9 @@ class _Conv:
 
 
 def _frozen(array: Array) -> Array:
+    """A view of it that NumPy refuses to unlock."""
     array.flags.writeable = False
-    return array
+    return array.view()
 
 
 _SHARED = """

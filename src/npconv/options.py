@@ -45,11 +45,11 @@ _intern = functools.lru_cache(maxsize=1024)(Options)
 class _Frame:
     """One `with options(...)`: every key named by it and by those around it."""
 
-    __slots__ = ("changes", "merged", "outer")
+    __slots__ = ("changes", "merged", "named", "outer", "owner")
 
-    def __init__(self, changes: Mapping[str, Any], outer: _Frame | None) -> None:
-        self.changes: Mapping[str, Any] = changes if outer is None else {**outer.changes, **changes}
-        self.outer = outer
+    def __init__(self, owner: options, named: Mapping[str, Any], outer: _Frame | None) -> None:
+        self.owner, self.named, self.outer = owner, named, outer
+        self.changes: Mapping[str, Any] = named if outer is None else {**outer.changes, **named}
         self.merged: tuple[Options, Options] | None = None
 
     def over(self, default: Options) -> Options:
@@ -57,6 +57,12 @@ class _Frame:
         if merged is None or merged[0] is not default:
             self.merged = merged = default, default.changed(self.changes)
         return merged[1]
+
+    def without(self, owner: options) -> _Frame | None:
+        """The frames but for the owner's innermost: blocks of interleaved generators end in any order."""
+        if self.owner is owner:
+            return self.outer
+        return _Frame(self.owner, self.named, self.outer.without(owner)) if self.outer is not None else self
 
 
 _frame: ContextVar[_Frame | None] = ContextVar("npconv_options", default=None)
@@ -114,11 +120,11 @@ class options(ContextDecorator):
         )
 
     def __enter__(self) -> None:
-        _frame.set(_Frame(self._changes, _frame.get()))
+        _frame.set(_Frame(self, self._changes, _frame.get()))
 
     def __exit__(self, *exception: object) -> None:
         frame = _frame.get()
-        _frame.set(frame.outer if frame is not None else None)
+        _frame.set(frame.without(self) if frame is not None else None)
 
 
 def set_options(

@@ -63,7 +63,7 @@ typedef struct {
     npc_row_packer packer;
     int64_t row_stride; /* bytes in the input */
     int64_t size;       /* bytes of a packed element */
-    int copies;         /* neighbours in memory, of the compute type */
+    npc_copy_kernel *copy; /* of rows in compute type whose borders are zeros; NULL: element by element */
 } packer;
 
 /* Position in the unpadded axis of element 0 of a phase. */
@@ -123,29 +123,41 @@ void npc_pack_row(const npc_row_packer *p, char *target, const char *row, int pa
     if (high < extent) fill_border(p, target, row, part, start, high, extent);
 }
 
+/* Rows of one plane as they lie, between rows of zeros above and below. */
+static void copy_plane(const packer *p, char *target, const char *image, int64_t row_start,
+                       int64_t column_start) {
+    const int64_t height = p->planes->rows.extent, extent = p->planes->columns.extent;
+    const int64_t step = p->packer.step, row_step = p->rows.stride;
+    const int64_t low = npc_clamp(npc_ceil_div(-row_start, row_step), 0, height);
+    const int64_t high = npc_clamp(npc_ceil_div(p->rows.input - row_start, row_step), low, height);
+    const npc_copy rows = {
+        .source = image + (row_start + low * row_step) * p->row_stride + column_start * p->size,
+        .target = target + low * extent * p->size,
+        .count = high - low,
+        .extent = extent,
+        .source_stride = row_step * p->row_stride / p->size,
+        .from = npc_clamp(npc_ceil_div(-column_start, step), 0, extent),
+        .to = npc_clamp(npc_ceil_div(p->columns.input - column_start, step), 0, extent)};
+    npc_zeros(target, p->problem->compute, low * extent);
+    if (high > low) p->copy(&rows);
+    npc_zeros(target + high * extent * p->size, p->problem->compute, (height - high) * extent);
+}
+
 /* The rows of one plane; image is NULL where the padding is zero. */
 static void pack_plane(const packer *p, char *target, const char *image, int part, int64_t row_start,
                        int64_t column_start) {
-    const npc_row_packer *row = &p->packer;
-    const npc_compute compute = p->problem->compute;
-    const int64_t extent = p->planes->columns.extent, pitch = extent * p->size;
-    const int64_t low = npc_clamp(npc_ceil_div(-column_start, row->step), 0, extent);
-    const int64_t high = npc_clamp(npc_ceil_div(row->width - column_start, row->step), low, extent);
-    const int64_t first = (column_start + low * row->step) * row->stride, count = high - low;
-    for (int64_t r = 0; r < p->planes->rows.extent; r++, target += pitch) {
+    const int64_t extent = p->planes->columns.extent;
+    if (!image) {
+        npc_zeros(target, p->problem->compute, p->planes->plane);
+        return;
+    }
+    if (p->copy) {
+        copy_plane(p, target, image, row_start, column_start);
+        return;
+    }
+    for (int64_t r = 0; r < p->planes->rows.extent; r++, target += extent * p->size) {
         const int64_t i = npc_border(row_start + r * p->rows.stride, p->rows.input, p->problem->padding_mode);
-        if (!image || i < 0) {
-            npc_zeros(target, compute, extent);
-            continue;
-        }
-        const char *from = image + i * p->row_stride;
-        if (low > 0) fill_border(row, target, from, part, column_start, 0, low);
-        if (p->copies && count > 0)
-            memcpy(target + low * p->size, from + first, (size_t)(count * p->size));
-        else if (count > 0)
-            npc_load_part(target + low * p->size, row->input, compute, from + first, row->step * row->stride,
-                          part, count);
-        if (high < extent) fill_border(row, target, from, part, column_start, high, extent);
+        npc_pack_row(&p->packer, target, i < 0 ? NULL : image + i * p->row_stride, part, column_start, extent);
     }
 }
 
@@ -187,8 +199,18 @@ char *npc_result_band(const npc_problem *problem, const npc_tensor *output, cons
     return result;
 }
 
-void npc_planes_pack(const npc_problem *problem, const npc_tensor *input, const npc_taps_block *taps,
+/* The kernel that copies rows of this input, if there is one. */
+static npc_copy_kernel *copy_kernel(const npc_plan *plan, const npc_tensor *input) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t step = npc_columns(problem).stride;
+    const int plain = problem->padding_mode == NPC_PADDING_ZEROS && npc_lies_in_rows(problem, input) &&
+                      npc_counts_in_elements(problem, input);
+    return plain && step <= NPC_COPY_STEPS ? plan->kernels->copy[step - 1] : NULL;
+}
+
+void npc_planes_pack(const npc_plan *plan, const npc_tensor *input, const npc_taps_block *taps,
                      const npc_band *band, const npc_planes *planes, void *target) {
+    const npc_problem *problem = &plan->problem;
     const packer p = {problem,
                       input,
                       taps,
@@ -199,7 +221,7 @@ void npc_planes_pack(const npc_problem *problem, const npc_tensor *input, const 
                       npc_row_packer_of(problem, input),
                       npc_row_stride(problem, input),
                       (int64_t)npc_compute_size(problem->compute),
-                      npc_lies_in_rows(problem, input) && npc_columns(problem).stride == 1};
+                      copy_kernel(plan, input)};
     char *out = target;
     for (int64_t c = taps->channel; c < taps->channel + taps->channels; c++)
         for (int part = 0; part < problem->parts; part++)

@@ -7,7 +7,7 @@
 #ifndef NPC_PLANES_H
 #define NPC_PLANES_H
 
-#include "../problem.h"
+#include "../plan.h"
 
 typedef struct {
     int64_t period; /* taps t and t + period share a phase */
@@ -44,8 +44,9 @@ npc_planes npc_planes_of(const npc_problem *problem, const npc_taps_block *taps,
 void npc_planes_offsets(const npc_problem *problem, const npc_taps_block *taps, const npc_planes *planes,
                         int64_t *offsets);
 
-/* Fills target[planes->elements] from one image: input.data stands at the first channel of the group. */
-void npc_planes_pack(const npc_problem *problem, const npc_tensor *input, const npc_taps_block *taps,
+/* Fills target[planes->elements] from one image: input.data stands at the first channel of the group. A vector more is
+ * written to. */
+void npc_planes_pack(const npc_plan *plan, const npc_tensor *input, const npc_taps_block *taps,
                      const npc_band *band, const npc_planes *planes, void *target);
 
 /* Rows of the input along the last axis, borders filled in. */

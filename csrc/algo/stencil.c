@@ -238,7 +238,7 @@ static void list_rows(stencil_item *item, const npc_tensor *input, int64_t chann
     }
     const npc_taps_block taps = {channel, 1, tap, 1, 0, job->rows.kernel, 0, job->columns.kernel};
     item->planes = npc_planes_of(job->problem, &taps, &item->band);
-    npc_planes_pack(job->problem, input, &taps, &item->band, &item->planes, item->packed);
+    npc_planes_pack(job->plan, input, &taps, &item->band, &item->planes, item->packed);
     npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
               2 * job->plan->kernels->lanes);
     list_packed_rows(item);

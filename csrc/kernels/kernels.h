@@ -18,6 +18,10 @@
  * - from, to: NULL, or for every kernel column the lanes that lie inside the input; the others are zeros, never read.
  * - last, clip: as above.
  *
+ * copy: `count` rows of `extent` pixels each, one after the other in the target:
+ *     target[r * extent + j] = source[r * source_stride + j * step] for from <= j < to, and 0 for the others, never read.
+ *   One kernel for each step from 1 on. Whole vectors are stored, so up to a vector less one element beyond the last row.
+ *
  * winograd: the transforms of F(4x4, 3x3), algo/winograd.c; NULL where an ISA or type has none.
  * - split: phases[p][i] = row[4 * i + p] for p < 4, `vectors` vectors each.
  * - input: a tile's element (i, j) stands in phase (i % 4, j % 4), i / 4 rows and j / 4 columns on; of every vector of
@@ -78,6 +82,16 @@ typedef enum {
     NPC_STENCIL_KERNELS
 } npc_stencil_kind;
 
+typedef struct {
+    const void *source;
+    void *target;
+    int64_t count, extent, source_stride, from, to;
+} npc_copy;
+
+typedef void npc_copy_kernel(const npc_copy *rows);
+
+enum { NPC_COPY_STEPS = 2 };
+
 #define NPC_WINOGRAD_A 0.707106781186547524401L /* interpolation points +-a and +-b: 1/sqrt(2) and sqrt(2) */
 #define NPC_WINOGRAD_B 1.414213562373095048802L
 #define NPC_ALL_LANES(lanes) ((uint32_t)((1u << (lanes)) - 1))
@@ -112,6 +126,7 @@ typedef struct {
     int lanes, rows, vectors, stencil_rows;
     npc_gemm_kernel *gemm[NPC_GEMM_ROWS][NPC_GEMM_VECTORS];
     npc_stencil_kernel *stencil[NPC_STENCIL_KERNELS][NPC_STENCIL_HEIGHTS]; /* rows: 1, 2, 4, 8 */
+    npc_copy_kernel *copy[NPC_COPY_STEPS]; /* steps 1, 2 */
     npc_winograd winograd;
 } npc_kernels;
 

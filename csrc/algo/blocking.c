@@ -19,15 +19,15 @@ static void reduction_sizes(const npc_problem *problem, int64_t sizes[NPC_SPLIT_
     sizes[NPC_SPLIT_COLUMNS] = npc_columns(problem).kernel;
 }
 
-static int64_t block_at(const npc_blocking *blocking, int level, int64_t size) {
-    return level > blocking->level ? size : level < blocking->level ? 1 : blocking->block;
+static int64_t block_at(const npc_split *split, int level, int64_t size) {
+    return level > split->level ? size : level < split->level ? 1 : split->block;
 }
 
-npc_taps_block npc_blocking_taps(const npc_problem *problem, const npc_blocking *blocking, int64_t index) {
+npc_taps_block npc_split_taps(const npc_problem *problem, const npc_split *split, int64_t index) {
     int64_t sizes[NPC_SPLIT_LEVELS], from[NPC_SPLIT_LEVELS], count[NPC_SPLIT_LEVELS];
     reduction_sizes(problem, sizes);
     for (int level = NPC_SPLIT_LEVELS - 1; level >= 0; level--) {
-        const int64_t block = block_at(blocking, level, sizes[level]);
+        const int64_t block = block_at(split, level, sizes[level]);
         const int64_t blocks = npc_ceil_div(sizes[level], block);
         from[level] = index % blocks * block;
         count[level] = npc_min(block, sizes[level] - from[level]);
@@ -37,23 +37,34 @@ npc_taps_block npc_blocking_taps(const npc_problem *problem, const npc_blocking 
     return taps;
 }
 
-static int64_t count_blocks(const npc_problem *problem, const npc_blocking *blocking) {
+static int64_t count_blocks(const npc_problem *problem, const npc_split *split) {
     int64_t sizes[NPC_SPLIT_LEVELS], blocks = 1;
     reduction_sizes(problem, sizes);
     for (int level = 0; level < NPC_SPLIT_LEVELS; level++)
-        blocks *= npc_ceil_div(sizes[level], block_at(blocking, level, sizes[level]));
+        blocks *= npc_ceil_div(sizes[level], block_at(split, level, sizes[level]));
     return blocks;
 }
 
+npc_split npc_split_evenly(const npc_problem *problem, int64_t most) {
+    int64_t sizes[NPC_SPLIT_LEVELS], inner = 1;
+    reduction_sizes(problem, sizes);
+    npc_split split = {NPC_SPLIT_COLUMNS, 0, 0};
+    while (split.level > 0 && inner * sizes[split.level] <= most) inner *= sizes[split.level--];
+    const int64_t size = sizes[split.level];
+    split.block = npc_ceil_div(size, npc_ceil_div(size, npc_max(1, most / inner)));
+    split.blocks = count_blocks(problem, &split);
+    return split;
+}
+
 static npc_planes band_planes(const npc_problem *problem, const npc_blocking *blocking) {
-    const npc_taps_block taps = npc_blocking_taps(problem, blocking, 0);
+    const npc_taps_block taps = npc_split_taps(problem, &blocking->split, 0);
     const npc_band band = {0, 0, blocking->band_rows, 0, blocking->band_columns};
     return npc_planes_of(problem, &taps, &band);
 }
 
 /* In floating point: sizes that no memory holds must not overflow before they are cut. */
 static double plane_bytes(const npc_problem *problem, const npc_blocking *blocking) {
-    const npc_taps_block taps = npc_blocking_taps(problem, blocking, 0);
+    const npc_taps_block taps = npc_split_taps(problem, &blocking->split, 0);
     const npc_axis row_axis = npc_rows(problem), column_axis = npc_columns(problem);
     const npc_phases rows = npc_phases_of(&row_axis, taps.rows, blocking->band_rows);
     const npc_phases columns = npc_phases_of(&column_axis, taps.columns, blocking->band_columns);
@@ -75,22 +86,22 @@ static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     reduction_sizes(problem, sizes);
     blocking->band_rows = 1;
     blocking->band_columns = cuts == 1 ? width : npc_round_up(npc_ceil_div(width, cuts), tile);
-    blocking->level = NPC_SPLIT_CHANNELS;
-    blocking->block = sizes[NPC_SPLIT_CHANNELS];
+    blocking->split.level = NPC_SPLIT_CHANNELS;
+    blocking->split.block = sizes[NPC_SPLIT_CHANNELS];
     while (npc_taps(problem) == 1 && plane_bytes(problem, blocking) > POINT_BYTES &&
            blocking->band_columns > 2 * tile)
         blocking->band_columns = npc_round_up(blocking->band_columns / 2, tile);
     while (plane_bytes(problem, blocking) > SPLIT_BYTES) {
         if (blocking->band_columns > 2 * tile)
             blocking->band_columns = npc_round_up(blocking->band_columns / 2, tile);
-        else if (blocking->block > 1)
-            blocking->block = npc_ceil_div(blocking->block, 2);
-        else if (blocking->level + 1 < NPC_SPLIT_LEVELS)
-            blocking->block = sizes[++blocking->level];
+        else if (blocking->split.block > 1)
+            blocking->split.block = npc_ceil_div(blocking->split.block, 2);
+        else if (blocking->split.level + 1 < NPC_SPLIT_LEVELS)
+            blocking->split.block = sizes[++blocking->split.level];
         else
             break;
     }
-    blocking->blocks = count_blocks(problem, blocking);
+    blocking->split.blocks = count_blocks(problem, &blocking->split);
 }
 
 /* As many rows as the cache holds, in bands of like height. */
@@ -131,7 +142,7 @@ static void choose_items(npc_plan *plan, npc_blocking *blocking) {
     if (bands < 4 * threads && bands % threads)
         blocking->channels = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, threads), rows));
     const double sums = (double)blocking->band_columns * (double)blocking->band_rows * problem->parts * size;
-    if (blocking->blocks > 1 && sums * (double)blocking->channels > SUM_BYTES)
+    if (blocking->split.blocks > 1 && sums * (double)blocking->channels > SUM_BYTES)
         blocking->channels = npc_clamp((int64_t)(SUM_BYTES / sums) / rows * rows, rows, blocking->channels);
     plan->threads = (int)npc_min(threads, bands * npc_ceil_div(outputs, blocking->channels));
 }
@@ -140,7 +151,7 @@ static void choose_items(npc_plan *plan, npc_blocking *blocking) {
 static int is_flat(const npc_plan *plan, const npc_blocking *blocking, const npc_planes *planes) {
     const int64_t lanes = plan->kernels->lanes, width = blocking->band_columns;
     /* Blocks of a split reduction may have planes of different width, but their sums wait in one place. */
-    if (blocking->blocks > 1) return 0;
+    if (blocking->split.blocks > 1) return 0;
     if (width != npc_columns(&plan->problem).output || blocking->band_rows == 1) return 0;
     const int64_t flat = npc_ceil_div((blocking->band_rows - 1) * planes->columns.extent + width, lanes);
     const int64_t saved = blocking->band_rows * npc_ceil_div(width, lanes) - flat;
@@ -154,10 +165,10 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = plan->kernels->lanes;
     const int64_t tile = lanes * plan->kernels->vectors, rows = blocking->channels * problem->parts;
     const npc_planes planes = band_planes(problem, blocking);
-    const npc_taps_block taps = npc_blocking_taps(problem, blocking, 0);
+    const npc_taps_block taps = npc_split_taps(problem, &blocking->split, 0);
     blocking->flat = is_flat(plan, blocking, &planes);
     const int64_t row = blocking->flat ? planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
-    const int waits = blocking->blocks > 1;
+    const int waits = blocking->split.blocks > 1;
     blocking->sum_stride = waits ? npc_round_up(blocking->band_rows * row, lanes) : tile;
     blocking->plane_bytes =
         npc_aligned_bytes((planes.elements + tile + lanes) * size); /* kernels read whole vectors */

@@ -143,7 +143,7 @@ static npc_gemm tile_at(const direct_item *item, int64_t m0, tile_place place) {
     const int64_t pitch =
         blocking->flat ? item->planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
     const int64_t waiting = m0 * blocking->sum_stride + place.row * pitch + place.at;
-    tile.output = item->sums + (blocking->blocks > 1 ? waiting * job->size : 0);
+    tile.output = item->sums + (blocking->split.blocks > 1 ? waiting * job->size : 0);
     tile.output_stride = blocking->sum_stride;
     return tile;
 }
@@ -211,10 +211,10 @@ static void run_rows(const direct_item *item, int64_t m0, int rows) {
 
 static void run_block(direct_item *item, int64_t index) {
     const direct_job *job = item->job;
-    item->taps = npc_blocking_taps(job->problem, job->blocking, index);
+    item->taps = npc_split_taps(job->problem, &job->blocking->split, index);
     item->planes = npc_planes_of(job->problem, &item->taps, &item->band);
     item->is_first = index == 0;
-    item->is_last = index + 1 == job->blocking->blocks;
+    item->is_last = index + 1 == job->blocking->split.blocks;
     const int64_t listed[3] = {index + 1, item->planes.rows.extent, item->planes.columns.extent};
     if (memcmp(item->listed, listed, sizeof listed) != 0) { /* else the band before this one had the same */
         npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
@@ -268,7 +268,7 @@ static void run_item(void *context, int64_t index, int thread) {
                   first * tensors->output.channel_stride;
     place_workspace(&item, thread);
     if (problem->has_bias) load_bias(&item, first);
-    for (int64_t block = 0; block < blocking->blocks; block++) run_block(&item, block);
+    for (int64_t block = 0; block < blocking->split.blocks; block++) run_block(&item, block);
 }
 
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,

@@ -130,14 +130,14 @@ static void copy_plane(const packer *p, char *target, const char *image, int64_t
     const int64_t step = p->packer.step, row_step = p->rows.stride;
     const int64_t low = npc_clamp(npc_ceil_div(-row_start, row_step), 0, height);
     const int64_t high = npc_clamp(npc_ceil_div(p->rows.input - row_start, row_step), low, height);
-    const npc_copy rows = {
-        .source = image + (row_start + low * row_step) * p->row_stride + column_start * p->size,
-        .target = target + low * extent * p->size,
-        .count = high - low,
-        .extent = extent,
-        .source_stride = row_step * p->row_stride / p->size,
-        .from = npc_clamp(npc_ceil_div(-column_start, step), 0, extent),
-        .to = npc_clamp(npc_ceil_div(p->columns.input - column_start, step), 0, extent)};
+    const npc_copy rows = {.source =
+                               image + (row_start + low * row_step) * p->row_stride + column_start * p->size,
+                           .target = target + low * extent * p->size,
+                           .count = high - low,
+                           .extent = extent,
+                           .source_stride = row_step * p->row_stride / p->size,
+                           .from = npc_clamp(npc_ceil_div(-column_start, step), 0, extent),
+                           .to = npc_clamp(npc_ceil_div(p->columns.input - column_start, step), 0, extent)};
     npc_zeros(target, p->problem->compute, low * extent);
     if (high > low) p->copy(&rows);
     npc_zeros(target + high * extent * p->size, p->problem->compute, (height - high) * extent);
@@ -157,7 +157,8 @@ static void pack_plane(const packer *p, char *target, const char *image, int par
     }
     for (int64_t r = 0; r < p->planes->rows.extent; r++, target += extent * p->size) {
         const int64_t i = npc_border(row_start + r * p->rows.stride, p->rows.input, p->problem->padding_mode);
-        npc_pack_row(&p->packer, target, i < 0 ? NULL : image + i * p->row_stride, part, column_start, extent);
+        npc_pack_row(&p->packer, target, i < 0 ? NULL : image + i * p->row_stride, part, column_start,
+                     extent);
     }
 }
 

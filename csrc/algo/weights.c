@@ -76,6 +76,19 @@ void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *pack
     }
 }
 
+void npc_weights_load(const npc_problem *problem, const npc_tensor *weight, int64_t k, int64_t first,
+                      int64_t count, void *target) {
+    const int64_t taps = npc_columns(problem).kernel, stride = npc_column_stride(problem, weight);
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    for (int64_t done = 0; done < count;) {
+        const int64_t column = (first + done) % taps, some = npc_min(taps - column, count - done);
+        npc_load_part((char *)target + done * size, weight, problem->compute,
+                      weight_row(problem, weight, k, (first + done) / taps) + column * stride, stride, 0,
+                      some);
+        done += some;
+    }
+}
+
 int npc_weights_have_plain_type(const npc_problem *problem, const npc_tensor *weight) {
     return !weight->swapped && weight->parts == 1 && problem->parts == 1 &&
            npc_is_compute(weight->scalar, problem->compute);

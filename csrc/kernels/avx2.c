@@ -20,6 +20,38 @@ NPC_INLINE __m256d even_pd(__m256d a, __m256d b) {
     return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8);
 }
 
+NPC_INLINE void transpose_ps(__m256 *v) {
+    __m256 a[8];
+    NPC_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    }
+    NPC_UNROLL
+    for (int i = 0; i < 8; i += 4) { /* v[i + j]: columns j and j + 4 of rows i to i + 3 */
+        v[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        v[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+        v[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        v[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    NPC_UNROLL
+    for (int j = 0; j < 4; j++) {
+        a[j] = _mm256_permute2f128_ps(v[j], v[4 + j], 0x20);
+        a[4 + j] = _mm256_permute2f128_ps(v[j], v[4 + j], 0x31);
+    }
+    NPC_UNROLL
+    for (int i = 0; i < 8; i++) v[i] = a[i];
+}
+
+NPC_INLINE void transpose_pd(__m256d *v) {
+    const __m256d a = _mm256_unpacklo_pd(v[0], v[1]), b = _mm256_unpackhi_pd(v[0], v[1]);
+    const __m256d c = _mm256_unpacklo_pd(v[2], v[3]), d = _mm256_unpackhi_pd(v[2], v[3]);
+    v[0] = _mm256_permute2f128_pd(a, c, 0x20);
+    v[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    v[2] = _mm256_permute2f128_pd(a, c, 0x31);
+    v[3] = _mm256_permute2f128_pd(b, d, 0x31);
+}
+
 /* Low 64 bits of a product from 32-bit halves: a * b = al * bl + ((ah * bl + al * bh) << 32). */
 NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
     const __m256i cross = _mm256_mullo_epi32(a, _mm256_shuffle_epi32(b, 0xb1));
@@ -34,10 +66,13 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define ROWS 4
 #define VECTORS 3
 #define STENCIL_ROWS 8
+#define PIXELS 6
+#define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_ps(p)
 #define LOAD_PART(p, n) _mm256_maskload_ps(p, mask32(n))
 #define LOAD_BETWEEN(p, from, to) _mm256_maskload_ps(p, between32(from, to))
 #define EVEN(a, b) even_ps(a, b)
+#define TRANSPOSE(v) transpose_ps(v)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_ps(p, mask32(n), v)
 #define SET(s) _mm256_set1_ps(s)
@@ -56,10 +91,13 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define ROWS 4
 #define VECTORS 3
 #define STENCIL_ROWS 8
+#define PIXELS 6
+#define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_pd(p)
 #define LOAD_PART(p, n) _mm256_maskload_pd(p, mask64(n))
 #define LOAD_BETWEEN(p, from, to) _mm256_maskload_pd(p, between64(from, to))
 #define EVEN(a, b) even_pd(a, b)
+#define TRANSPOSE(v) transpose_pd(v)
 #define STORE(p, v) _mm256_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_pd(p, mask64(n), v)
 #define SET(s) _mm256_set1_pd(s)
@@ -77,9 +115,12 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define ROWS 4
 #define VECTORS 3
 #define STENCIL_ROWS 8
+#define PIXELS 6
+#define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
 #define LOAD_PART(p, n) _mm256_maskload_epi32((const int *)(p), mask32(n))
 #define LOAD_BETWEEN(p, from, to) _mm256_maskload_epi32((const int *)(p), between32(from, to))
+#define TRANSPOSE(v) transpose_ps((__m256 *)(v))
 #define EVEN(a, b) _mm256_castps_si256(even_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
 #define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
 #define STORE_PART(p, v, n) _mm256_maskstore_epi32((int *)(p), mask32(n), v)
@@ -96,9 +137,12 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define ROWS 4
 #define VECTORS 3
 #define STENCIL_ROWS 8
+#define PIXELS 6
+#define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
 #define LOAD_PART(p, n) _mm256_maskload_epi64((const long long *)(p), mask64(n))
 #define LOAD_BETWEEN(p, from, to) _mm256_maskload_epi64((const long long *)(p), between64(from, to))
+#define TRANSPOSE(v) transpose_pd((__m256d *)(v))
 #define EVEN(a, b) _mm256_castpd_si256(even_pd(_mm256_castsi256_pd(a), _mm256_castsi256_pd(b)))
 #define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
 #define STORE_PART(p, v, n) _mm256_maskstore_epi64((long long *)(p), mask64(n), v)

@@ -63,6 +63,55 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
     _mm512_storeu_pd(p + 24, _mm512_permutex2var_pd(ac_high, high, bd_high));
 }
 
+NPC_INLINE void transpose_ps(__m512 *v) {
+    __m512 a[16];
+    NPC_UNROLL
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    }
+    NPC_UNROLL
+    for (int i = 0; i < 16; i += 4) { /* v[i + j]: column j of every fourth, of rows i to i + 3 */
+        v[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+        v[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
+        v[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        v[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    NPC_UNROLL
+    for (int j = 0; j < 4; j++) {
+        const __m512 low = _mm512_shuffle_f32x4(v[j], v[4 + j], 0x88),
+                     high = _mm512_shuffle_f32x4(v[j], v[4 + j], 0xdd);
+        const __m512 more = _mm512_shuffle_f32x4(v[8 + j], v[12 + j], 0x88);
+        const __m512 most = _mm512_shuffle_f32x4(v[8 + j], v[12 + j], 0xdd);
+        a[j] = _mm512_shuffle_f32x4(low, more, 0x88);
+        a[8 + j] = _mm512_shuffle_f32x4(low, more, 0xdd);
+        a[4 + j] = _mm512_shuffle_f32x4(high, most, 0x88);
+        a[12 + j] = _mm512_shuffle_f32x4(high, most, 0xdd);
+    }
+    NPC_UNROLL
+    for (int i = 0; i < 16; i++) v[i] = a[i];
+}
+
+NPC_INLINE void transpose_pd(__m512d *v) {
+    __m512d a[8];
+    NPC_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm512_unpacklo_pd(v[i], v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_pd(v[i], v[i + 1]);
+    }
+    NPC_UNROLL
+    for (int j = 0; j < 2; j++) {
+        const __m512d low = _mm512_shuffle_f64x2(a[j], a[2 + j], 0x88),
+                      high = _mm512_shuffle_f64x2(a[j], a[2 + j], 0xdd);
+        const __m512d more = _mm512_shuffle_f64x2(a[4 + j], a[6 + j], 0x88);
+        const __m512d most = _mm512_shuffle_f64x2(a[4 + j], a[6 + j], 0xdd);
+        v[j] = _mm512_shuffle_f64x2(low, more, 0x88);
+        v[4 + j] = _mm512_shuffle_f64x2(low, more, 0xdd);
+        v[2 + j] = _mm512_shuffle_f64x2(high, most, 0x88);
+        v[6 + j] = _mm512_shuffle_f64x2(high, most, 0xdd);
+    }
+}
+
 #define T float
 #define V __m512
 #define NAME(x) x##_f32
@@ -70,10 +119,13 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define ROWS 8
 #define VECTORS 3
 #define STENCIL_ROWS 8
+#define PIXELS 14
+#define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_ps(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_ps(MASK16(n), p)
 #define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_ps(MASK16(to) & ~MASK16(from), p)
 #define EVEN(a, b) even_ps(a, b)
+#define TRANSPOSE(v) transpose_ps(v)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_ps(p, MASK16(n), v)
 #define SET(s) _mm512_set1_ps(s)
@@ -95,10 +147,13 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define ROWS 8
 #define VECTORS 3
 #define STENCIL_ROWS 8
+#define PIXELS 14
+#define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_pd(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_pd(MASK8(n), p)
 #define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_pd(MASK8(to) & ~MASK8(from), p)
 #define EVEN(a, b) even_pd(a, b)
+#define TRANSPOSE(v) transpose_pd(v)
 #define STORE(p, v) _mm512_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_pd(p, MASK8(n), v)
 #define SET(s) _mm512_set1_pd(s)
@@ -119,9 +174,12 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define ROWS 8
 #define VECTORS 3
 #define STENCIL_ROWS 8
+#define PIXELS 14
+#define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi32(MASK16(n), p)
 #define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_epi32(MASK16(to) & ~MASK16(from), p)
+#define TRANSPOSE(v) transpose_ps((__m512 *)(v))
 #define EVEN(a, b) _mm512_castps_si512(even_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)))
 #define STORE(p, v) _mm512_storeu_si512(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_epi32(p, MASK16(n), v)
@@ -138,9 +196,12 @@ NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d)
 #define ROWS 8
 #define VECTORS 3
 #define STENCIL_ROWS 8
+#define PIXELS 14
+#define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi64(MASK8(n), p)
 #define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_epi64(MASK8(to) & ~MASK8(from), p)
+#define TRANSPOSE(v) transpose_pd((__m512d *)(v))
 #define EVEN(a, b) _mm512_castpd_si512(even_pd(_mm512_castsi512_pd(a), _mm512_castsi512_pd(b)))
 #define STORE(p, v) _mm512_storeu_si512(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_epi64(p, MASK8(n), v)

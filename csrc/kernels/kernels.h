@@ -18,6 +18,16 @@
  * - from, to: NULL, or for every kernel column the lanes that lie inside the input; the others are zeros, never read.
  * - last, clip: as above.
  *
+ * block: `pixels` neighbouring pixels x `vectors` vectors of output channels,
+ *     sums[p][k] = (bias[k] or 0 + sum over r of weights[r][k] * input[offsets[r] + p]) + (sums[p][k] if accumulate)
+ * in order of r for every element, whatever the tile. Rows of weights and sums have vectors * LANES elements and follow
+ * one another. Clip as above.
+ *
+ * block_store: `channels` <= LANES rows of the result from sums of blocks, target[k * target_stride + p] =
+ *     source[p * source_stride + k] for p < count; exactly those are written, and whole vectors read.
+ * block_weights: rows of weights into blocks, target[places[r] * target_stride + k] = source[k * source_stride + r] for
+ *     r < count and k < channels, and 0 for the other lanes.
+ *
  * copy: `count` rows of `extent` pixels each, one after the other in the target:
  *     target[r * extent + j] = source[r * source_stride + j * step] for from <= j < to, and 0 for the others, never read.
  *   One kernel for each step from 1 on. Whole vectors are stored, so up to a vector less one element beyond the last row.
@@ -92,6 +102,31 @@ typedef void npc_copy_kernel(const npc_copy *rows);
 
 enum { NPC_COPY_STEPS = 2 };
 
+typedef struct {
+    const void *weights, *input;
+    const int64_t *offsets;
+    void *sums;
+    const void *bias; /* NULL: none */
+    int64_t reduction;
+    int accumulate;
+    int clip;
+    double low, high;
+} npc_block;
+
+typedef void npc_block_kernel(const npc_block *tile);
+
+enum { NPC_BLOCK_PIXELS = 14, NPC_BLOCK_VECTORS = 2, NPC_MOST_LANES = 16 };
+
+typedef struct {
+    const void *source;
+    void *target;
+    const int64_t *places;
+    int64_t count, source_stride, target_stride;
+    int channels;
+} npc_block_rows;
+
+typedef void npc_block_rows_kernel(const npc_block_rows *rows);
+
 #define NPC_WINOGRAD_A 0.707106781186547524401L /* interpolation points +-a and +-b: 1/sqrt(2) and sqrt(2) */
 #define NPC_WINOGRAD_B 1.414213562373095048802L
 #define NPC_ALL_LANES(lanes) ((uint32_t)((1u << (lanes)) - 1))
@@ -126,6 +161,9 @@ typedef struct {
     int lanes, rows, vectors, stencil_rows;
     npc_gemm_kernel *gemm[NPC_GEMM_ROWS][NPC_GEMM_VECTORS];
     npc_stencil_kernel *stencil[NPC_STENCIL_KERNELS][NPC_STENCIL_HEIGHTS]; /* rows: 1, 2, 4, 8 */
+    int pixels; /* block[p - 1][v - 1] for p <= pixels */
+    npc_block_kernel *block[NPC_BLOCK_PIXELS][NPC_BLOCK_VECTORS];
+    npc_block_rows_kernel *block_store, *block_weights;
     npc_copy_kernel *copy[NPC_COPY_STEPS]; /* steps 1, 2 */
     npc_winograd winograd;
 } npc_kernels;

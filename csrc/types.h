@@ -59,6 +59,13 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute);
 #define NPC_RESTRICT
 #endif
 
+/* A vector stays in a register of x86 from here on. */
+#if defined(__GNUC__)
+#define NPC_KEEP(v) __asm__("" : "+v"(v))
+#else
+#define NPC_KEEP(v) ((void)(v))
+#endif
+
 #if defined(__GNUC__) && !defined(__clang__)
 #define NPC_UNROLL _Pragma("GCC unroll 16")
 #elif defined(__clang__)

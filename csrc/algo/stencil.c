@@ -48,6 +48,7 @@ typedef struct {
     int64_t run_rows;   /* kernel rows at a time */
     npc_stencil_kind kernel;
     int reads_in_place; /* the input */
+    int plain_bias;     /* of compute type, aligned */
     int stores;         /* into the result itself */
 } stencil_job;
 
@@ -56,11 +57,13 @@ typedef struct {
     const stencil_job *job;
     npc_band band;
     npc_planes planes;
-    char *output; /* first pixel of the band */
+    npc_tensor input; /* from the first channel of the group on */
+    char *output;     /* first pixel of the band */
     char *packed, *zeros, *sums;
     const void **rows;
     int64_t *columns;
     int *from, *to;
+    int64_t inside_from, inside_to; /* vectors that begin here lie inside the input, under every tap */
 } stencil_item;
 
 _Static_assert(sizeof(stencil_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
@@ -172,68 +175,95 @@ static void list_packed_rows(const stencil_item *item) {
     }
 }
 
-static void list_rows_in_place(const stencil_item *item, const npc_tensor *input, const char *image) {
+/* image is NULL where the padding is zero. */
+static void list_rows_in_place(const stencil_item *item, const char *image) {
     const stencil_job *job = item->job;
     const int64_t first = item->band.row * job->rows.stride - job->rows.before;
     const int64_t count =
         (item->band.rows - 1) * job->rows.stride + (job->rows.kernel - 1) * job->rows.dilation + 1;
-    const int64_t stride = npc_row_stride(job->problem, input);
+    const int64_t stride = npc_row_stride(job->problem, &item->input);
+    const int64_t low = image ? npc_clamp(-first, 0, count) : count;
+    const int64_t high = npc_clamp(job->rows.input - first, low, count);
     /* Columns are counted from the input's first, so the zeros begin where the band does. */
     const char *zeros =
         item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
-    for (int64_t i = 0; i < count; i++) {
-        const int inside = image && first + i >= 0 && first + i < job->rows.input;
-        item->rows[i] = inside ? image + (first + i) * stride : zeros;
-    }
+    for (int64_t i = 0; i < low; i++) item->rows[i] = zeros;
+    for (int64_t i = low; i < high; i++) item->rows[i] = image + (first + i) * stride;
+    for (int64_t i = high; i < count; i++) item->rows[i] = zeros;
 }
 
-/* Offsets of the taps for the vector at the band's column `at`; 1 if some lanes lie outside the input. */
-static int list_columns(const stencil_item *item, int64_t at) {
+/* a / stride, rounded up, for the strides that are read in place: 1 and 2. Division is slow. */
+NPC_INLINE int64_t ceil_steps(int64_t a, int64_t stride) { return stride == 1 ? a : a / 2 + (a % 2 > 0); }
+
+/* Offsets of the taps for the band's first vector. */
+static void list_columns(stencil_item *item) {
     const stencil_job *job = item->job;
     const npc_axis *axis = &job->columns;
     const npc_phases *phases = &item->planes.columns;
-    const int lanes = job->plan->kernels->lanes;
-    int outside = 0;
-    for (int64_t c = 0; c < axis->kernel; c++) {
-        if (!job->reads_in_place) {
-            item->columns[c] =
-                c % phases->period * item->planes.plane + c / phases->period * phases->step + at;
-            continue;
-        }
-        const int64_t start = (item->band.column + at) * axis->stride + c * axis->dilation - axis->before;
-        item->columns[c] = start;
-        item->from[c] = (int)npc_clamp(npc_ceil_div(-start, axis->stride), 0, lanes);
-        item->to[c] = (int)npc_clamp(npc_ceil_div(axis->input - start, axis->stride), item->from[c], lanes);
-        outside |= start < 0 || start + lanes * axis->stride > axis->input;
-    }
-    return outside;
+    const int64_t first = item->band.column * axis->stride - axis->before, lanes = job->plan->kernels->lanes;
+    const int64_t reach = (axis->kernel - 1) * axis->dilation + lanes * axis->stride;
+    for (int64_t c = 0; c < axis->kernel; c++)
+        item->columns[c] = job->reads_in_place
+                               ? first + c * axis->dilation
+                               : c % phases->period * item->planes.plane + c / phases->period * phases->step;
+    item->inside_from = job->reads_in_place ? ceil_steps(-first, axis->stride) : 0;
+    item->inside_to = item->band.columns;
+    if (job->reads_in_place)
+        item->inside_to = npc_min(item->inside_to, ceil_steps(axis->input - reach - first + 1, axis->stride));
 }
 
-/* All rows of the band for the vector at column `at`, and the kernel rows from `first` on. */
-static void run_column(const stencil_item *item, npc_stencil *tile, int64_t at, int64_t first) {
+/* Lanes of the vector at the band's column `at` that lie inside the input; 0 where all do, under every tap. */
+static int list_lanes(const stencil_item *item, int64_t at) {
     const stencil_job *job = item->job;
-    const npc_tensor *output = &job->tensors->output;
-    const npc_kernels *kernels = job->plan->kernels;
-    char *target = job->stores ? item->output + at * job->size : item->sums + at * job->size;
-    tile->output_stride = job->stores ? npc_row_stride(job->problem, output) / job->size
-                                      : npc_round_up(item->band.columns, kernels->lanes);
-    tile->from = list_columns(item, at) ? item->from : NULL;
-    tile->last = (int)npc_min(kernels->lanes, item->band.columns - at);
+    const npc_axis *axis = &job->columns;
+    const int lanes = job->plan->kernels->lanes;
+    const int64_t first = item->columns[0] + at * axis->stride;
+    if (at >= item->inside_from && at < item->inside_to) return 0;
+    for (int64_t c = 0; c < axis->kernel; c++) {
+        const int64_t start = first + c * axis->dilation;
+        item->from[c] = (int)npc_clamp(ceil_steps(-start, axis->stride), 0, lanes);
+        item->to[c] = (int)npc_clamp(ceil_steps(axis->input - start, axis->stride), item->from[c], lanes);
+    }
+    return 1;
+}
+
+/* The highest tiles that there are rows for, over neighbouring vectors. A rest goes back over rows that are done, where
+ * that saves a tile and sums are not added to. */
+static void run_tiles(const stencil_item *item, npc_stencil *tile, int64_t first, char *target, int again) {
+    const stencil_job *job = item->job;
     int height = NPC_STENCIL_HEIGHTS - 1;
     for (int64_t row = 0; row < item->band.rows; row += (int64_t)1 << height) {
-        while ((1 << height) > kernels->stencil_rows || (1 << height) > item->band.rows - row) height--;
+        const int64_t left = item->band.rows - row;
+        while ((1 << height) > job->plan->kernels->stencil_rows || (1 << height) > item->band.rows) height--;
+        while (again ? left <= 1 << height >> 1 : left < 1 << height) height--;
+        if (left < 1 << height) row = item->band.rows - (1 << height);
         tile->rows = item->rows + row * job->rows.stride + first * job->rows.dilation;
         tile->output = target + row * tile->output_stride * job->size;
-        kernels->stencil[job->kernel][height](tile);
+        job->plan->kernels->stencil[job->kernel][height](tile);
+    }
+}
+
+/* The vectors inside the input together, those at its borders one by one. */
+static void run_columns(const stencil_item *item, npc_stencil *tile, int64_t first, int again) {
+    const stencil_job *job = item->job;
+    const int64_t lanes = job->plan->kernels->lanes, columns = item->band.columns;
+    char *target = job->stores ? item->output : item->sums;
+    for (int64_t at = 0; at < columns; at += tile->vectors * lanes) {
+        tile->from = list_lanes(item, at) ? item->from : NULL;
+        tile->vectors = tile->from ? 1 : npc_ceil_div(npc_min(columns, item->inside_to) - at, lanes);
+        tile->at = job->reads_in_place ? at * job->columns.stride : at;
+        tile->last = (int)npc_min(lanes, columns - at - (tile->vectors - 1) * lanes);
+        run_tiles(item, tile, first, target + at * job->size, again);
     }
 }
 
 /* Lists the rows of one input channel at one outer tap. */
-static void list_rows(stencil_item *item, const npc_tensor *input, int64_t channel, int64_t tap) {
+static void list_rows(stencil_item *item, int64_t channel, int64_t tap) {
     const stencil_job *job = item->job;
+    const npc_tensor *input = &item->input;
     if (job->reads_in_place) {
         const char *image = npc_outer_image(job->problem, input, item->band.outer, tap);
-        list_rows_in_place(item, input, image ? image + channel * input->channel_stride : NULL);
+        list_rows_in_place(item, image ? image + channel * input->channel_stride : NULL);
         return;
     }
     const npc_taps_block taps = {channel, 1, tap, 1, 0, job->rows.kernel, 0, job->columns.kernel};
@@ -260,16 +290,23 @@ static void finish_band(const stencil_item *item, const npc_stencil *tile) {
     }
 }
 
-static void run_band(stencil_item *item, const npc_tensor *input, int64_t k) {
+static void run_band(stencil_item *item, int64_t k) {
     const stencil_job *job = item->job;
     const npc_problem *problem = job->problem;
     const int64_t taps = npc_outer_taps(problem), images = npc_group_inputs(problem) * taps;
     const int64_t kernel_rows = job->rows.kernel, kernel_columns = job->columns.kernel;
     long double bias; /* the widest: holds any compute type */
-    if (problem->has_bias)
-        npc_load_part(&bias, &job->tensors->bias, problem->compute,
-                      job->tensors->bias.data + k * job->tensors->bias.channel_stride, 0, 0, 1);
+    const npc_tensor *biases = &job->tensors->bias;
+    const char *start = biases->data + k * biases->channel_stride;
+    if (problem->has_bias && !job->plain_bias) {
+        npc_load_part(&bias, biases, problem->compute, start, 0, 0, 1);
+        start = (const char *)&bias;
+    }
+    const int64_t sum_stride = npc_round_up(item->band.columns, job->plan->kernels->lanes);
     npc_stencil tile = {.columns = item->columns,
+                        .output_stride = job->stores
+                                             ? npc_row_stride(problem, &job->tensors->output) / job->size
+                                             : sum_stride,
                         .to = item->to,
                         .kernel_columns = kernel_columns,
                         .row_stride = job->rows.stride,
@@ -277,18 +314,18 @@ static void run_band(stencil_item *item, const npc_tensor *input, int64_t k) {
                         .low = problem->activation_a,
                         .high = problem->activation_b};
     for (int64_t i = 0; i < images; i++) {
-        list_rows(item, input, i / taps, i % taps);
+        list_rows(item, i / taps, i % taps);
+        list_columns(item);
         for (int64_t first = 0; first < kernel_rows; first += job->run_rows) {
             const int starts = i == 0 && first == 0,
                       ends = i + 1 == images && first + job->run_rows >= kernel_rows;
             tile.kernel_rows = npc_min(job->run_rows, kernel_rows - first);
             tile.weights =
                 job->weights + ((k * images + i) * kernel_rows + first) * kernel_columns * job->size;
-            tile.bias = starts && problem->has_bias ? &bias : NULL;
+            tile.bias = starts && problem->has_bias ? start : NULL;
             tile.accumulate = !starts;
             tile.clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
-            for (int64_t at = 0; at < item->band.columns; at += job->plan->kernels->lanes)
-                run_column(item, &tile, at, first);
+            run_columns(item, &tile, first, images == 1 && job->run_rows == kernel_rows);
         }
     }
     finish_band(item, &tile);
@@ -301,7 +338,7 @@ static void run_item(void *context, int64_t index, int thread) {
     const stencil_recipe *recipe = job->recipe;
     const npc_tensors *tensors = job->tensors;
     const int64_t outers = npc_outer_outputs(problem);
-    stencil_item item = {.job = job};
+    stencil_item item = {.job = job, .input = tensors->input};
     item.band.column = index % job->column_bands * recipe->band_columns;
     item.band.row = (index /= job->column_bands) % job->row_bands * recipe->band_rows;
     const int64_t chunk = (index /= job->row_bands) % job->chunks * recipe->channels;
@@ -311,13 +348,22 @@ static void run_item(void *context, int64_t index, int thread) {
     item.band.columns = npc_min(recipe->band_columns, job->columns.output - item.band.column);
     place_workspace(&item, thread);
     for (int64_t k = chunk; k < npc_min(chunk + recipe->channels, problem->output_channels); k++) {
-        npc_tensor input = tensors->input;
-        input.data += n * input.batch_stride +
-                      k / npc_group_outputs(problem) * npc_group_inputs(problem) * input.channel_stride;
+        item.input.data =
+            tensors->input.data + n * tensors->input.batch_stride +
+            k / npc_group_outputs(problem) * npc_group_inputs(problem) * tensors->input.channel_stride;
         item.output = npc_result_band(problem, &tensors->output, &item.band) +
                       n * tensors->output.batch_stride + k * tensors->output.channel_stride;
-        run_band(&item, &input, k);
+        run_band(&item, k);
     }
+}
+
+static npc_stencil_kind kernel_of(const stencil_job *job) {
+    const int64_t step = job->reads_in_place ? job->columns.stride : 1, kernel = job->rows.kernel;
+    const int shares = job->rows.stride == step && job->rows.dilation == 1 && job->run_rows == kernel;
+    if (step == 2 && job->columns.dilation > 1) return NPC_STENCIL_HALF;
+    if (shares && kernel == 3) return step == 2 ? NPC_STENCIL_HALF_3 : NPC_STENCIL_3;
+    if (shares && kernel == 5) return step == 2 ? NPC_STENCIL_HALF_5 : NPC_STENCIL_5;
+    return step == 2 ? NPC_STENCIL_HALF : NPC_STENCIL_ANY;
 }
 
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
@@ -335,15 +381,13 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.chunks = npc_ceil_div(problem->output_channels, recipe.channels);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
-    const int shares = job.rows.stride == 1 && job.rows.dilation == 1 && job.run_rows == job.rows.kernel;
     job.reads_in_place = job.columns.stride <= 2 && problem->padding_mode == NPC_PADDING_ZEROS &&
                          npc_lies_in_rows(problem, &tensors->input) &&
                          npc_counts_in_elements(problem, &tensors->input);
-    job.kernel = NPC_STENCIL_ANY;
-    if (job.reads_in_place && job.columns.stride == 2)
-        job.kernel = NPC_STENCIL_HALF;
-    else if (shares && (job.rows.kernel == 3 || job.rows.kernel == 5))
-        job.kernel = job.rows.kernel == 3 ? NPC_STENCIL_3 : NPC_STENCIL_5;
+    job.kernel = kernel_of(&job);
+    job.plain_bias =
+        npc_is_compute(tensors->bias.scalar, problem->compute) && !tensors->bias.swapped &&
+        ((uintptr_t)tensors->bias.data | (uintptr_t)tensors->bias.channel_stride) % (uintptr_t)job.size == 0;
     job.stores = npc_column_stride(problem, &tensors->output) == job.size &&
                  npc_counts_in_elements(problem, &tensors->output);
     npc_parallel_for(plan->threads,

@@ -20,6 +20,15 @@ NPC_INLINE __m256d even_pd(__m256d a, __m256d b) {
     return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8);
 }
 
+NPC_INLINE __m256 odd_ps(__m256 a, __m256 b) {
+    const __m256 mixed = _mm256_shuffle_ps(a, b, 0xdd);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
+}
+
+NPC_INLINE __m256d odd_pd(__m256d a, __m256d b) {
+    return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xd8);
+}
+
 NPC_INLINE void transpose_ps(__m256 *v) {
     __m256 a[8];
     NPC_UNROLL
@@ -65,13 +74,17 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LANES 8
 #define ROWS 4
 #define VECTORS 3
+#define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_ps(p)
 #define LOAD_PART(p, n) _mm256_maskload_ps(p, mask32(n))
-#define LOAD_BETWEEN(p, from, to) _mm256_maskload_ps(p, between32(from, to))
+#define M __m256i
+#define LANES_BETWEEN(from, to) between32(from, to)
+#define LOAD_MASKED(p, mask) _mm256_maskload_ps(p, mask)
 #define EVEN(a, b) even_ps(a, b)
+#define ODD(a, b) odd_ps(a, b)
 #define TRANSPOSE(v) transpose_ps(v)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_ps(p, mask32(n), v)
@@ -90,13 +103,17 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LANES 4
 #define ROWS 4
 #define VECTORS 3
+#define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_pd(p)
 #define LOAD_PART(p, n) _mm256_maskload_pd(p, mask64(n))
-#define LOAD_BETWEEN(p, from, to) _mm256_maskload_pd(p, between64(from, to))
+#define M __m256i
+#define LANES_BETWEEN(from, to) between64(from, to)
+#define LOAD_MASKED(p, mask) _mm256_maskload_pd(p, mask)
 #define EVEN(a, b) even_pd(a, b)
+#define ODD(a, b) odd_pd(a, b)
 #define TRANSPOSE(v) transpose_pd(v)
 #define STORE(p, v) _mm256_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_pd(p, mask64(n), v)
@@ -114,14 +131,18 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LANES 8
 #define ROWS 4
 #define VECTORS 3
+#define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
 #define LOAD_PART(p, n) _mm256_maskload_epi32((const int *)(p), mask32(n))
-#define LOAD_BETWEEN(p, from, to) _mm256_maskload_epi32((const int *)(p), between32(from, to))
+#define M __m256i
+#define LANES_BETWEEN(from, to) between32(from, to)
+#define LOAD_MASKED(p, mask) _mm256_maskload_epi32((const int *)(p), mask)
 #define TRANSPOSE(v) transpose_ps((__m256 *)(v))
 #define EVEN(a, b) _mm256_castps_si256(even_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
+#define ODD(a, b) _mm256_castps_si256(odd_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
 #define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
 #define STORE_PART(p, v, n) _mm256_maskstore_epi32((int *)(p), mask32(n), v)
 #define SET(s) _mm256_set1_epi32((int)(s))
@@ -136,14 +157,18 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LANES 4
 #define ROWS 4
 #define VECTORS 3
+#define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
 #define LOAD_PART(p, n) _mm256_maskload_epi64((const long long *)(p), mask64(n))
-#define LOAD_BETWEEN(p, from, to) _mm256_maskload_epi64((const long long *)(p), between64(from, to))
+#define M __m256i
+#define LANES_BETWEEN(from, to) between64(from, to)
+#define LOAD_MASKED(p, mask) _mm256_maskload_epi64((const long long *)(p), mask)
 #define TRANSPOSE(v) transpose_pd((__m256d *)(v))
 #define EVEN(a, b) _mm256_castpd_si256(even_pd(_mm256_castsi256_pd(a), _mm256_castsi256_pd(b)))
+#define ODD(a, b) _mm256_castpd_si256(odd_pd(_mm256_castsi256_pd(a), _mm256_castsi256_pd(b)))
 #define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
 #define STORE_PART(p, v, n) _mm256_maskstore_epi64((long long *)(p), mask64(n), v)
 #define SET(s) _mm256_set1_epi64x((long long)(s))

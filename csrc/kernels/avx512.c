@@ -15,6 +15,15 @@ NPC_INLINE __m512d even_pd(__m512d a, __m512d b) {
     return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
 }
 
+NPC_INLINE __m512 odd_ps(__m512 a, __m512 b) {
+    const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_ps(a, odd, b);
+}
+
+NPC_INLINE __m512d odd_pd(__m512d a, __m512d b) {
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
+}
+
 NPC_INLINE void split4_ps(const float *p, __m512 *v) {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
@@ -118,13 +127,17 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define LANES 16
 #define ROWS 8
 #define VECTORS 3
+#define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define PIXELS 14
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_ps(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_ps(MASK16(n), p)
-#define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_ps(MASK16(to) & ~MASK16(from), p)
+#define M __mmask16
+#define LANES_BETWEEN(from, to) ((__mmask16)(MASK16(to) & ~MASK16(from)))
+#define LOAD_MASKED(p, mask) _mm512_maskz_loadu_ps(mask, p)
 #define EVEN(a, b) even_ps(a, b)
+#define ODD(a, b) odd_ps(a, b)
 #define TRANSPOSE(v) transpose_ps(v)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_ps(p, MASK16(n), v)
@@ -146,13 +159,17 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define LANES 8
 #define ROWS 8
 #define VECTORS 3
+#define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define PIXELS 14
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_pd(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_pd(MASK8(n), p)
-#define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_pd(MASK8(to) & ~MASK8(from), p)
+#define M __mmask8
+#define LANES_BETWEEN(from, to) ((__mmask8)(MASK8(to) & ~MASK8(from)))
+#define LOAD_MASKED(p, mask) _mm512_maskz_loadu_pd(mask, p)
 #define EVEN(a, b) even_pd(a, b)
+#define ODD(a, b) odd_pd(a, b)
 #define TRANSPOSE(v) transpose_pd(v)
 #define STORE(p, v) _mm512_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_pd(p, MASK8(n), v)
@@ -173,14 +190,18 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define LANES 16
 #define ROWS 8
 #define VECTORS 3
+#define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define PIXELS 14
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi32(MASK16(n), p)
-#define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_epi32(MASK16(to) & ~MASK16(from), p)
+#define M __mmask16
+#define LANES_BETWEEN(from, to) ((__mmask16)(MASK16(to) & ~MASK16(from)))
+#define LOAD_MASKED(p, mask) _mm512_maskz_loadu_epi32(mask, p)
 #define TRANSPOSE(v) transpose_ps((__m512 *)(v))
 #define EVEN(a, b) _mm512_castps_si512(even_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)))
+#define ODD(a, b) _mm512_castps_si512(odd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)))
 #define STORE(p, v) _mm512_storeu_si512(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_epi32(p, MASK16(n), v)
 #define SET(s) _mm512_set1_epi32((int)(s))
@@ -195,14 +216,18 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define LANES 8
 #define ROWS 8
 #define VECTORS 3
+#define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define PIXELS 14
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi64(MASK8(n), p)
-#define LOAD_BETWEEN(p, from, to) _mm512_maskz_loadu_epi64(MASK8(to) & ~MASK8(from), p)
+#define M __mmask8
+#define LANES_BETWEEN(from, to) ((__mmask8)(MASK8(to) & ~MASK8(from)))
+#define LOAD_MASKED(p, mask) _mm512_maskz_loadu_epi64(mask, p)
 #define TRANSPOSE(v) transpose_pd((__m512d *)(v))
 #define EVEN(a, b) _mm512_castpd_si512(even_pd(_mm512_castsi512_pd(a), _mm512_castsi512_pd(b)))
+#define ODD(a, b) _mm512_castpd_si512(odd_pd(_mm512_castsi512_pd(a), _mm512_castsi512_pd(b)))
 #define STORE(p, v) _mm512_storeu_si512(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_epi64(p, MASK8(n), v)
 #define SET(s) _mm512_set1_epi64((long long)(s))

@@ -10,12 +10,15 @@
  *   goes for every vector.
  * - clip: floats only, low <= result <= high applied before the store; NaN stays.
  *
- * stencil: `rows` neighbouring rows of one output channel x one vector of pixels, for one input channel,
- *     output[m][j] = (*bias or 0 + sum over r, c of weights[r][c] * rows[m * row_stride + r * row_dilation][columns[c] + j])
- *                    + (output[m][j] if accumulate), in order of r, then c.
- * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1; HALF is ANY with every
- *   other pixel: columns[c] + 2 * j, and 2 * LANES elements are read.
- * - from, to: NULL, or for every kernel column the lanes that lie inside the input; the others are zeros, never read.
+ * stencil: `rows` neighbouring rows of one output channel x `vectors` neighbouring vectors of pixels, for one input channel,
+ *     output[m][j] = (*bias or 0 + sum over r, c of
+ *                     weights[r][c] * rows[m * row_stride + r * row_dilation][columns[c] + at + j])
+ *                    + (output[m][j] if accumulate),
+ *   in an order that is the same for all heights of a kind.
+ * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1. The HALF ones read every
+ *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 and HALF_5 take as many kernel rows with row_stride 2,
+ *   row_dilation 1 and columns that are neighbours.
+ * - from, to: NULL, or for every kernel column the lanes of a single vector that lie inside the input; the others are zeros, never read.
  * - last, clip: as above.
  *
  * block: `pixels` neighbouring pixels x `vectors` vectors of output channels,
@@ -74,7 +77,7 @@ typedef struct {
     const int *from, *to;
     void *output;
     const void *bias;
-    int64_t kernel_rows, kernel_columns, row_stride, row_dilation, output_stride;
+    int64_t at, vectors, kernel_rows, kernel_columns, row_stride, row_dilation, output_stride;
     int last;
     int accumulate;
     int clip;
@@ -83,12 +86,14 @@ typedef struct {
 
 typedef void npc_stencil_kernel(const npc_stencil *tile);
 
-enum { NPC_STENCIL_HEIGHTS = 4 };
+enum { NPC_STENCIL_HEIGHTS = 4, NPC_STENCIL_SHARED = 5 };
 typedef enum {
     NPC_STENCIL_ANY,
     NPC_STENCIL_3,
     NPC_STENCIL_5,
     NPC_STENCIL_HALF,
+    NPC_STENCIL_HALF_3,
+    NPC_STENCIL_HALF_5,
     NPC_STENCIL_KERNELS
 } npc_stencil_kind;
 

@@ -545,7 +545,8 @@ static void run_item(void *context, int64_t index, int thread) {
     const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
                                  0, job->rows.kernel,          0, job->columns.kernel};
     item.planes = npc_planes_of(problem, &taps, &item.band);
-    npc_planes_pack(job->plan, &item.input, &taps, &item.band, &item.planes, item.packed);
+    const npc_planes_source source = {problem, job->plan->kernels, &item.input};
+    npc_planes_pack(&source, &taps, &item.band, &item.planes, item.packed);
     for (int64_t k = 0; k < item.count; k += block) {
         const blocked_block next = {.first = k,
                                     .count = npc_min(block, item.count - k),

@@ -220,7 +220,8 @@ static void run_block(direct_item *item, int64_t index) {
         npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
         memcpy(item->listed, listed, sizeof listed);
     }
-    npc_planes_pack(job->plan, &item->input, &item->taps, &item->band, &item->planes, item->packed);
+    const npc_planes_source source = {job->problem, job->plan->kernels, &item->input};
+    npc_planes_pack(&source, &item->taps, &item->band, &item->planes, item->packed);
     /* Sums of elements past the planes are thrown away, yet must not be slow ones. */
     npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
               job->plan->kernels->lanes * (job->plan->kernels->vectors + 1));

@@ -201,17 +201,19 @@ char *npc_result_band(const npc_problem *problem, const npc_tensor *output, cons
 }
 
 /* The kernel that copies rows of this input, if there is one. */
-static npc_copy_kernel *copy_kernel(const npc_plan *plan, const npc_tensor *input) {
-    const npc_problem *problem = &plan->problem;
+static npc_copy_kernel *copy_kernel(const npc_planes_source *source) {
+    const npc_problem *problem = source->problem;
     const int64_t step = npc_columns(problem).stride;
-    const int plain = problem->padding_mode == NPC_PADDING_ZEROS && npc_lies_in_rows(problem, input) &&
-                      npc_counts_in_elements(problem, input);
-    return plain && step <= NPC_COPY_STEPS ? plan->kernels->copy[step - 1] : NULL;
+    const int plain = problem->padding_mode == NPC_PADDING_ZEROS &&
+                      npc_lies_in_rows(problem, source->input) &&
+                      npc_counts_in_elements(problem, source->input);
+    return plain && step <= NPC_COPY_STEPS ? source->kernels->copy[step - 1] : NULL;
 }
 
-void npc_planes_pack(const npc_plan *plan, const npc_tensor *input, const npc_taps_block *taps,
-                     const npc_band *band, const npc_planes *planes, void *target) {
-    const npc_problem *problem = &plan->problem;
+void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps, const npc_band *band,
+                     const npc_planes *planes, void *target) {
+    const npc_problem *problem = source->problem;
+    const npc_tensor *input = source->input;
     const packer p = {problem,
                       input,
                       taps,
@@ -222,7 +224,7 @@ void npc_planes_pack(const npc_plan *plan, const npc_tensor *input, const npc_ta
                       npc_row_packer_of(problem, input),
                       npc_row_stride(problem, input),
                       (int64_t)npc_compute_size(problem->compute),
-                      copy_kernel(plan, input)};
+                      copy_kernel(source)};
     char *out = target;
     for (int64_t c = taps->channel; c < taps->channel + taps->channels; c++)
         for (int part = 0; part < problem->parts; part++)

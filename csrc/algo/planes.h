@@ -7,7 +7,8 @@
 #ifndef NPC_PLANES_H
 #define NPC_PLANES_H
 
-#include "../plan.h"
+#include "../kernels/kernels.h"
+#include "../problem.h"
 
 typedef struct {
     int64_t period; /* taps t and t + period share a phase */
@@ -44,10 +45,16 @@ npc_planes npc_planes_of(const npc_problem *problem, const npc_taps_block *taps,
 void npc_planes_offsets(const npc_problem *problem, const npc_taps_block *taps, const npc_planes *planes,
                         int64_t *offsets);
 
-/* Fills target[planes->elements] from one image: input.data stands at the first channel of the group. A vector more is
- * written to. */
-void npc_planes_pack(const npc_plan *plan, const npc_tensor *input, const npc_taps_block *taps,
-                     const npc_band *band, const npc_planes *planes, void *target);
+/* One image: input.data stands at the first channel of the group. */
+typedef struct {
+    const npc_problem *problem;
+    const npc_kernels *kernels;
+    const npc_tensor *input;
+} npc_planes_source;
+
+/* Fills target[planes->elements]; up to a vector more is written to. */
+void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps, const npc_band *band,
+                     const npc_planes *planes, void *target);
 
 /* Rows of the input along the last axis, borders filled in. */
 typedef struct {

@@ -268,7 +268,8 @@ static void list_rows(stencil_item *item, int64_t channel, int64_t tap) {
     }
     const npc_taps_block taps = {channel, 1, tap, 1, 0, job->rows.kernel, 0, job->columns.kernel};
     item->planes = npc_planes_of(job->problem, &taps, &item->band);
-    npc_planes_pack(job->plan, input, &taps, &item->band, &item->planes, item->packed);
+    const npc_planes_source source = {job->problem, job->plan->kernels, input};
+    npc_planes_pack(&source, &taps, &item->band, &item->planes, item->packed);
     npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
               2 * job->plan->kernels->lanes);
     list_packed_rows(item);

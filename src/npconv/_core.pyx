@@ -1,7 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """Turns a Problem into the C struct, drops the GIL and turns a status into an exception."""
 
-from cpython.buffer cimport Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.string cimport memset
 
 import platform
@@ -64,7 +66,6 @@ def plan(problem, options, prepacked=False):
     """
     cdef CompiledPlan made = CompiledPlan()
     cdef const char *wanted = NULL
-    cdef const char *isa = NULL
     describe(&made.plan.problem, problem, options)
     describe_types(&made.tensors.input, problem, problem.input_dtype)
     describe_types(&made.tensors.weight, problem, problem.weight_dtype)
@@ -77,12 +78,7 @@ def plan(problem, options, prepacked=False):
     made.channels_last = problem.channels_last
     made.plan.threads = options.threads
     made.plan.prepacked = prepacked
-    if options.isa is not None:
-        isa_name = options.isa.encode()
-        isa = isa_name
-    made.plan.isa = npc_find_isa(isa)
-    if made.plan.isa == NULL:
-        raise ValueError(f"isa {options.isa!r} does not run on this machine, or was not built")
+    made.plan.isa = find_isa(options.isa)
     if options.algorithm is not None:
         algorithm_name = options.algorithm.encode()
         wanted = algorithm_name
@@ -93,6 +89,77 @@ def plan(problem, options, prepacked=False):
             f"{reasons.get(options.algorithm, 'the compiled backend has no such algorithm')}"
         )
     return made
+
+
+def plan_weight_gradient(problem, options):
+    """A WeightGradientPlan."""
+    cdef WeightGradientPlan made = WeightGradientPlan()
+    describe(&made.plan.problem, problem, options)
+    describe_types(&made.tensors.input, problem, problem.input_dtype)
+    describe_types(&made.tensors.output, problem, problem.weight_dtype)
+    describe_types(&made.tensors.weight, problem, problem.dtype)
+    made.axes = problem.spatial_axes
+    made.batched = problem.batched
+    made.empty = problem.batch == 0
+    made.channels_last = problem.channels_last
+    made.plan.threads = options.threads
+    made.plan.isa = find_isa(options.isa)
+    npc_weight_gradient_make(&made.plan)
+    return made
+
+
+cdef class Memory:
+    """A block of csrc/memory.h as a buffer of bytes: of those kept between calls, whose pages cost nothing."""
+
+    cdef void *data
+    cdef Py_ssize_t size
+
+    def __cinit__(self, Py_ssize_t size):
+        self.size = size
+        self.data = npc_acquire(size)
+        if self.data == NULL:
+            raise MemoryError(f"no memory for {size} bytes of kernels")
+
+    def __dealloc__(self):
+        npc_release(self.data)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+
+
+def take_kernels(int threads, weight, taps, out):
+    """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
+    cdef npc_kernel_order order
+    cdef Py_buffer[3] views
+    cdef int taken = 0
+    order.groups, order.inputs, order.outputs, order.kernel = weight.shape
+    order.places, order.taken = taps.shape
+    order.element = weight.itemsize
+    try:
+        for array in (weight, out, taps):
+            PyObject_GetBuffer(array, &views[taken], PyBUF_STRIDES)
+            taken += 1
+        order.source = <const char *> views[0].buf
+        order.to = <char *> views[1].buf
+        order.taps = <const int64_t *> views[2].buf
+        with nogil:
+            npc_take_kernels(&order, threads)
+    finally:
+        while taken:
+            taken -= 1
+            PyBuffer_Release(&views[taken])
+
+
+cdef const npc_isa *find_isa(name) except NULL:
+    cdef const char *wanted = NULL
+    cdef const npc_isa *found
+    if name is not None:
+        encoded = name.encode()
+        wanted = encoded
+    found = npc_find_isa(wanted)
+    if found == NULL:
+        raise ValueError(f"isa {name!r} does not run on this machine, or was not built")
+    return found
 
 
 cdef int scalar_of(dtype) except -1:
@@ -252,3 +319,64 @@ cdef class CompiledPlan:
                 PyBuffer_Release(&views[taken])
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace and for packed weights")
+
+
+cdef class WeightGradientPlan:
+    """The gradient of one convolution's weight on this machine, as immutable as a CompiledPlan."""
+
+    cdef npc_weight_gradient plan
+    cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
+    cdef int axes
+    cdef bint batched, channels_last, empty
+
+    def __cinit__(self):
+        memset(&self.plan, 0, sizeof(npc_weight_gradient))
+        memset(&self.tensors, 0, sizeof(npc_tensors))
+
+    backend = "compiled"
+    algorithm = "weight_gradient"
+    packing = None
+    refused = ()
+
+    @property
+    def isa(self):
+        return self.plan.isa.name.decode()
+
+    @property
+    def threads(self):
+        return npc_thread_limit(self.plan.threads)
+
+    @property
+    def workspace_bytes(self):
+        return npc_weight_gradient_workspace(&self.plan)
+
+    def pack(self, weight):
+        """Nothing: there are no weights."""
+
+    def run(self, input, weight, bias, out, packed=None):
+        """`weight` is the gradient of the output, `out` becomes that of the weight; otherwise as CompiledPlan.run."""
+        cdef npc_tensors tensors = self.tensors
+        cdef Py_buffer[3] views
+        cdef int taken = 0, axes = self.axes
+        cdef npc_status status
+        if self.empty:
+            out.fill(0)
+            return
+        try:
+            PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)
+            taken = 1
+            PyObject_GetBuffer(weight, &views[1], PyBUF_STRIDES)
+            taken = 2
+            PyObject_GetBuffer(out, &views[2], PyBUF_STRIDES | PyBUF_WRITABLE)
+            taken = 3
+            place(&tensors.input, &views[0], axes, self.batched, self.channels_last)
+            place(&tensors.output, &views[1], axes, self.batched, self.channels_last)
+            place(&tensors.weight, &views[2], axes, True, False)
+            with nogil:
+                status = npc_weight_gradient_run(&self.plan, &tensors)
+        finally:
+            while taken:
+                taken -= 1
+                PyBuffer_Release(&views[taken])
+        if status == NPC_NO_MEMORY:
+            raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from npconv import _numpy
+import numpy
+
+from npconv import _numpy, phases
 
 if TYPE_CHECKING:
     from npconv._core import Config
@@ -83,8 +86,25 @@ def choose(options: Options) -> str:
     return "compiled" if compiled else "numpy"
 
 
+def _take_kernels(threads: int, weight: Array, taps: Array) -> Array:
+    """As `_numpy.take_kernels`."""
+    groups, inputs, outputs, _ = weight.shape
+    size = groups * inputs * outputs * taps.size * weight.itemsize
+    memory = memoryview(_core.Memory(size))
+    taken: Array = numpy.frombuffer(memory, weight.dtype).reshape(groups, outputs, len(taps), inputs, -1)
+    whole = weight.flags.c_contiguous and weight.flags.aligned
+    _core.take_kernels(threads, weight if whole else weight.copy(), taps, taken)
+    return taken
+
+
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> ExecutionPlan:
     """ValueError if a forced algorithm does not take the problem, RuntimeError if a forced backend is missing."""
+    if problem.operation == "transposed":
+        kernels = partial(_take_kernels, options.threads) if choose(options) == "compiled" else _numpy.take_kernels
+        return phases.plan(problem, choose(options), lambda phase: plan(phase, options, prepacked), kernels)
+    if problem.operation == "weight_gradient":
+        compiled = choose(options) == "compiled"
+        return _core.plan_weight_gradient(problem, options) if compiled else _numpy.WeightGradientPlan(problem)
     if choose(options) == "compiled":
         return _core.plan(problem, options, prepacked)
     return _numpy.plan(problem, options)

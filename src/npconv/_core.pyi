@@ -1,4 +1,4 @@
-from typing import TypedDict, final, type_check_only
+from typing import Any, TypedDict, final, type_check_only
 
 from npconv.arguments import Array
 from npconv.options import Options
@@ -15,6 +15,18 @@ class Config(TypedDict):
 
 def config() -> Config: ...
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> CompiledPlan: ...
+def again(
+    options: Options, function: str, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...]
+) -> Array | None: ...
+def remember(
+    plan: CompiledPlan,
+    options: Options,
+    function: str,
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    settings: tuple[Any, ...],
+) -> None: ...
 def take_kernels(threads: int, weight: Array, taps: Array, out: Array) -> None: ...
 def plan_weight_gradient(problem: Problem, options: Options) -> WeightGradientPlan: ...
 

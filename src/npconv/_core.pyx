@@ -8,6 +8,8 @@ from libc.string cimport memset
 
 import platform
 
+import numpy
+
 from npconv._core cimport *
 
 cdef dict SCALARS = {
@@ -76,6 +78,7 @@ def plan(problem, options, prepacked=False):
     made.batched = problem.batched
     made.empty = problem.batch == 0
     made.channels_last = problem.channels_last
+    made.shape, made.dtype = problem.output_shape, problem.dtype
     made.plan.threads = options.threads
     made.plan.prepacked = prepacked
     made.plan.isa = find_isa(options.isa)
@@ -229,6 +232,7 @@ cdef class CompiledPlan:
     cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
     cdef int axes
     cdef bint batched, channels_last, empty
+    cdef object shape, dtype  # of the result
 
     def __cinit__(self):
         memset(&self.plan, 0, sizeof(npc_plan))
@@ -287,13 +291,16 @@ cdef class CompiledPlan:
 
     def run(self, input, weight, bias, out, PackedWeights packed=None):
         """`out` becomes the convolution; arrays as the problem describes them, `out` aligned and in native order."""
+        self.execute(input, weight, bias, out, packed)
+
+    cdef int execute(self, input, weight, bias, out, PackedWeights packed) except -1:
         cdef const void *packed_data = NULL if packed is None else packed.data
         cdef npc_tensors tensors
         cdef Py_buffer[4] views
         cdef int taken = 0, axes = self.axes
         cdef npc_status status
         if self.empty:
-            return
+            return 0
         try:
             PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)
             taken = 1
@@ -319,6 +326,60 @@ cdef class CompiledPlan:
                 PyBuffer_Release(&views[taken])
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace and for packed weights")
+        return 0
+
+
+# Plans of calls with plain arguments, so that the next one like them costs no more than looking it up.
+cdef dict seen = {}
+cdef int MOST_SEEN = 1024
+cdef object ndarray = numpy.ndarray
+cdef object empty = numpy.empty
+
+
+cdef bint is_plain(setting):
+    """Integers, or tuples of nothing else: equal ones that are not would find the plan of another call."""
+    if type(setting) is tuple:
+        for element in <tuple> setting:
+            if type(element) is not int:
+                return False
+        return True
+    return type(setting) is int or type(setting) is str
+
+
+cdef tuple key_of(options, function, input, weight, bias, tuple settings):
+    if type(input) is not ndarray or type(weight) is not ndarray:
+        return None
+    for setting in settings:
+        if setting is not None and not is_plain(setting):
+            return None
+    if bias is None:
+        return function, options, input.shape, input.dtype, weight.shape, weight.dtype, settings
+    if type(bias) is not ndarray:
+        return None
+    return function, options, input.shape, input.dtype, weight.shape, weight.dtype, settings, bias.shape, bias.dtype
+
+
+def again(options, function, input, weight, bias, tuple settings):
+    """The result of a call whose like was given to `remember`, else None."""
+    cdef CompiledPlan plan
+    key = key_of(options, function, input, weight, bias, settings)
+    found = seen.get(key) if key is not None else None
+    if found is None:
+        return None
+    plan = <CompiledPlan> found
+    out = empty(plan.shape, plan.dtype)
+    plan.execute(input, weight, bias, out, None)
+    return out
+
+
+def remember(CompiledPlan plan, options, function, input, weight, bias, tuple settings):
+    """Has `again` use a plan for such calls, if their arguments are plain."""
+    key = key_of(options, function, input, weight, bias, settings)
+    if key is None:
+        return
+    if len(seen) >= MOST_SEEN:
+        seen.clear()
+    seen[key] = plan
 
 
 cdef class WeightGradientPlan:

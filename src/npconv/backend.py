@@ -97,6 +97,23 @@ def _take_kernels(threads: int, weight: Array, taps: Array) -> Array:
     return taken
 
 
+def again(
+    options: Options, function: str, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...]
+) -> Array | None:
+    """The result of a call like one that was remembered, else None."""
+    return None
+
+
+if unavailable is None:
+    again = _core.again
+
+
+def remember(plan: ExecutionPlan, options: Options, call: tuple[Any, ...]) -> None:
+    """Has `again` answer calls with the arguments that follow its options."""
+    if unavailable is None and isinstance(plan, _core.CompiledPlan):
+        _core.remember(plan, options, *call)
+
+
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> ExecutionPlan:
     """ValueError if a forced algorithm does not take the problem, RuntimeError if a forced backend is missing."""
     if problem.operation == "transposed":

@@ -22,6 +22,7 @@ from npconv.arguments import (
     as_array,
     canonical_settings,
 )
+from npconv.backend import again
 from npconv.options import Options, in_force
 from npconv.problem import Problem, build, check_out
 
@@ -129,6 +130,21 @@ def run_call(call: Call, out: Array | None = None, packed: Any = None) -> Array:
     result = empty(prepared.shape, prepared.dtype)
     prepared.run(input, weight, bias, result, packed)
     return result
+
+
+def _convolve(
+    function: str, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...], dtype: Any, out: Array | None
+) -> Array:
+    plain = out is None and dtype is None
+    options = in_force()
+    if plain:
+        result = again(options, function, input, weight, bias, settings)
+        if result is not None:
+            return result
+    call = prepare(function, input, weight, bias, *settings, dtype)
+    if plain and not call[0].casts:
+        backend.remember(call[0].plan, options, (function, *call[1:], settings))
+    return run_call(call, out)
 
 
 def _write(call: Call, out: Array, packed: Any) -> Array:
@@ -246,11 +262,8 @@ def conv1d(
     >>> npconv.conv1d(signal, numpy.array([[[1, 1, 1]]]), stride=2, padding="same")
     array([[[ 3, 14, 24]]])
     """
-    call = prepare(
-        "conv1d", input, weight, bias, stride, padding, dilation, groups,
-        padding_mode, activation, data_format, dtype,
-    )  # fmt: skip
-    return run_call(call, out)
+    settings = stride, padding, dilation, groups, padding_mode, activation, data_format
+    return _convolve("conv1d", input, weight, bias, settings, dtype, out)
 
 
 @_with_shared_text
@@ -285,11 +298,8 @@ def conv2d(
     >>> npconv.conv2d(images, kernels, bias, stride=2, padding="same", activation="relu").shape
     (8, 16, 16, 16)
     """
-    call = prepare(
-        "conv2d", input, weight, bias, stride, padding, dilation, groups,
-        padding_mode, activation, data_format, dtype,
-    )  # fmt: skip
-    return run_call(call, out)
+    settings = stride, padding, dilation, groups, padding_mode, activation, data_format
+    return _convolve("conv2d", input, weight, bias, settings, dtype, out)
 
 
 @_with_shared_text
@@ -315,11 +325,8 @@ def conv3d(
     >>> npconv.conv3d(video, numpy.ones((4, 3, 3, 5, 5)), stride=(1, 2, 2), padding=(1, 2, 2)).shape
     (1, 4, 8, 10, 15)
     """
-    call = prepare(
-        "conv3d", input, weight, bias, stride, padding, dilation, groups,
-        padding_mode, activation, data_format, dtype,
-    )  # fmt: skip
-    return run_call(call, out)
+    settings = stride, padding, dilation, groups, padding_mode, activation, data_format
+    return _convolve("conv3d", input, weight, bias, settings, dtype, out)
 
 
 @_with_shared_text
@@ -344,11 +351,8 @@ def conv(
     >>> npconv.conv(numpy.ones((1, 1, 4, 4, 4, 4), int), numpy.ones((1, 1, 3, 3, 3, 3), int)).ravel()
     array([81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81])
     """
-    call = prepare(
-        "conv", input, weight, bias, stride, padding, dilation, groups,
-        padding_mode, activation, data_format, dtype,
-    )  # fmt: skip
-    return run_call(call, out)
+    settings = stride, padding, dilation, groups, padding_mode, activation, data_format
+    return _convolve("conv", input, weight, bias, settings, dtype, out)
 
 
 def explain(

@@ -8,6 +8,7 @@ from inspect import cleandoc
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy
+from numpy import empty, ndarray
 from numpy.typing import ArrayLike, DTypeLike
 
 from npconv._numpy import compute_dtype, slope, sum_but
@@ -25,7 +26,10 @@ from npconv.arguments import (
 )
 from npconv.functional import Call, prepare, run_call
 from npconv.grad import prepare_input, prepare_weight
+from npconv.options import in_force
 from npconv.problem import Problem, build, check_grad_output
+
+MOST_READY = 64  # kinds of input that a layer keeps plans for
 
 Layer = TypeVar("Layer", bound="_Conv")
 # stride, padding, dilation, groups, padding_mode, activation, data_format, as `canonical_settings` gives them; of a
@@ -36,11 +40,12 @@ Settings = tuple[Any, Any, Any, Any, Any, Any, Any]
 class _Weights:
     """Weights and what has been packed of them: replaced as one, so that a call in another thread keeps its own."""
 
-    __slots__ = ("bias", "packed", "weight")
+    __slots__ = ("bias", "packed", "ready", "weight")
 
     def __init__(self, weight: Array, bias: Array | None) -> None:
         self.weight, self.bias = weight, bias
         self.packed: dict[Any, Any] = {}
+        self.ready: dict[Any, tuple[Any, ...]] = {}  # by options, shape and dtype: all that a call needs
 
 
 class _Conv:
@@ -215,15 +220,27 @@ class _Conv:
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
-        weights = self._weights
+        weights, options = self._weights, in_force()
+        if type(x) is ndarray and out is None:
+            ready = weights.ready.get((options, x.shape, x.dtype))
+            if ready is not None:
+                run, shape, dtype, *arrays, packed = ready
+                result = empty(shape, dtype)
+                run(x, *arrays, result, packed)
+                return result
         call = self._prepare(x, weights, self._settings)
-        plan = call[0].plan
-        packing = plan.packing
-        if packing is None:
-            return run_call(call, out)
-        packed = weights.packed.get(packing)
-        if packed is None:
-            packed = weights.packed[packing] = plan.pack(call[2])
+        prepared, image, *arrays = call
+        packing, packed = prepared.plan.packing, None
+        if packing is not None:
+            packed = weights.packed.get(packing)
+            if packed is None:
+                packed = weights.packed[packing] = prepared.plan.pack(arrays[0])
+        if not prepared.casts:
+            if len(weights.ready) >= MOST_READY:
+                weights.ready.clear()
+            weights.ready[options, image.shape, image.dtype] = (
+                prepared.run, prepared.shape, prepared.dtype, *arrays, packed,
+            )  # fmt: skip
         return run_call(call, out, packed)
 
     def _prepare(self, x: ArrayLike, weights: _Weights, settings: Settings) -> Call:

@@ -27,6 +27,36 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
     return _mm256_add_epi64(_mm256_mul_epu32(a, b), high);
 }
 
+NPC_INLINE void transpose_ps(__m256 *v) {
+    __m256 a[8], b[8];
+    NPC_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    }
+    NPC_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    NPC_UNROLL
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+        v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
+}
+
+NPC_INLINE void transpose_pd(__m256d *v) {
+    const __m256d a = _mm256_unpacklo_pd(v[0], v[1]), b = _mm256_unpackhi_pd(v[0], v[1]);
+    const __m256d c = _mm256_unpacklo_pd(v[2], v[3]), d = _mm256_unpackhi_pd(v[2], v[3]);
+    v[0] = _mm256_permute2f128_pd(a, c, 0x20);
+    v[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    v[2] = _mm256_permute2f128_pd(a, c, 0x31);
+    v[3] = _mm256_permute2f128_pd(b, d, 0x31);
+}
+
 #define T float
 #define V __m256
 #define NAME(x) x##_f32
@@ -44,6 +74,8 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define ADD(a, b) _mm256_add_ps(a, b)
 #define SUBTRACT(a, b) _mm256_sub_ps(a, b)
 #define MULTIPLY(a, b) _mm256_mul_ps(a, b)
+#define TRANSPOSE(v) transpose_ps(v)
+#define TILES 6
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define CLIP(v, low, high)                                                                                   \
     _mm256_min_ps(high, _mm256_max_ps(low, v)) /* a NaN is the second operand, and stays */
@@ -66,6 +98,8 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define ADD(a, b) _mm256_add_pd(a, b)
 #define SUBTRACT(a, b) _mm256_sub_pd(a, b)
 #define MULTIPLY(a, b) _mm256_mul_pd(a, b)
+#define TRANSPOSE(v) transpose_pd(v)
+#define TILES 6
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_pd(a, b, c)
 #define CLIP(v, low, high) _mm256_min_pd(high, _mm256_max_pd(low, v))
 #include "template.inc"

@@ -13,21 +13,35 @@ typedef struct {
     const npc_plan *plan;
     npc_winograd_recipe *recipe;
     int64_t images, vectors, blocks; /* vectors of input channels, blocks of output channels */
-    double turn; /* what a band costs besides its tiles, in tiles */
+    /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
+    double turn, gather, meeting;
 } search;
 
 /* Time of all bands in tiles: what a thread does alone, or what all do together. */
-static double time_alone(const search *s, int64_t bands, int64_t tiles) {
+static double time_alone(const search *s, int64_t bands, int64_t tiles, double gather) {
     const int64_t threads = s->plan->threads;
     const int64_t items = bands * s->images;
-    return (double)npc_ceil_div(items, npc_min(threads, items)) * ((double)npc_max(tiles, 3) + s->turn);
+    return (double)npc_ceil_div(items, npc_min(threads, items)) *
+           ((double)npc_max(tiles, 3) + s->turn + gather);
 }
 
-static double time_together(const search *s, int64_t bands, int64_t tiles) {
+static double time_together(const search *s, int64_t bands, int64_t tiles, double gather) {
     const int64_t threads = s->plan->threads;
-    const double before = 0.1 * (double)npc_ceil_div(s->vectors, threads) / (double)s->vectors;
-    const double after = 0.9 * (double)npc_ceil_div(s->blocks, threads) / (double)s->blocks;
-    return (double)(bands * s->images) * ((before + after) * (double)npc_max(tiles, 3) + s->turn);
+    const double before = (double)npc_ceil_div(s->vectors, threads) / (double)s->vectors;
+    const double after = (double)npc_ceil_div(s->blocks, threads) / (double)s->blocks;
+    return (double)(bands * s->images) * (before * (0.1 * (double)tiles + gather) +
+                                          after * 0.9 * (double)npc_max(tiles, 3) + s->turn + s->meeting);
+}
+
+/* Rows of pixels of a band, which overlap with those of its neighbours. */
+static double time_to_gather(const search *s, int64_t rows, int64_t columns) {
+    const npc_winograd_recipe *r = s->recipe;
+    const int64_t height = npc_winograd_height(r), width = npc_winograd_width(r);
+    const int64_t lanes = s->plan->kernels->lanes, dilation = npc_columns(&s->plan->problem).dilation;
+    const int64_t extent = (columns * r->tile_width + width - r->tile_width) * dilation;
+    /* Short runs of many channels, each in a page of its own, are slow to reach. */
+    return s->gather * (double)((rows * r->tile_height + height - r->tile_height) *
+                                (npc_ceil_div(extent, lanes) + 6));
 }
 
 /* Tiles of a band: many enough for the weights, few enough for the cache, and threads all busy. */
@@ -47,9 +61,11 @@ static void choose_tiles(search *s) {
             const int64_t tiles = rows * r->column_phases * even;
             if (rows > 1 && tiles > most) break;
             const int64_t bands = npc_ceil_div(all_rows, rows) * npc_ceil_div(r->tile_columns, even);
-            const double alone = time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles);
-            const double together =
-                pieces > 1 || r->slots > 1 || s->plan->threads == 1 ? alone : time_together(s, bands, tiles);
+            const double gather = time_to_gather(s, rows, even);
+            const double alone = time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles, gather);
+            const double together = pieces > 1 || r->slots > 1 || s->plan->threads == 1
+                                        ? alone
+                                        : time_together(s, bands, tiles, gather);
             if (best > 0 && best <= alone && best <= together) continue;
             best = alone < together ? alone : together;
             r->shared = together < alone;
@@ -72,9 +88,15 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kin
     r.slots = npc_outer_taps(problem);
     const int64_t vectors = npc_ceil_div(npc_group_inputs(problem), lanes);
     const int64_t outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
-    search s = {
-        plan, &r, problem->batch * problem->groups, vectors, npc_ceil_div(outputs, NPC_WINOGRAD_VECTORS), 0};
-    s.turn = 1 + 20000.0 / (double)(npc_winograd_points(&r) * npc_group_inputs(problem) * outputs * r.slots);
+    const double tile = (double)(npc_winograd_points(&r) * npc_group_inputs(problem) * outputs * r.slots);
+    search s = {.plan = plan,
+                .recipe = &r,
+                .images = problem->batch * problem->groups,
+                .vectors = vectors,
+                .blocks = npc_ceil_div(outputs, NPC_WINOGRAD_VECTORS),
+                .turn = 1 + 2000 / tile,
+                .gather = 80 * (double)vectors / tile,
+                .meeting = 20000 / tile};
     choose_tiles(&s);
     const int64_t bands =
         npc_ceil_div(r.row_phases * r.tile_rows, r.rows) * npc_ceil_div(r.tile_columns, r.columns);

@@ -40,6 +40,12 @@
 
 #include "../types.h"
 
+#if defined(__GNUC__)
+#define NPC_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define NPC_PREFETCH(p) ((void)(p))
+#endif
+
 typedef struct {
     const void *weights;
     const void *input;

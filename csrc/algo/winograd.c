@@ -94,8 +94,8 @@ static void place_workspace(npc_winograd_item *item, int thread) {
     const npc_winograd_recipe *r = item->job->recipe;
     char *workspace = item->job->workspace + (size_t)thread * item->job->plan->thread_bytes;
     item->not_finite = (int *)(void *)workspace;
-    item->images = (const char **)(void *)(workspace + NPC_WINOGRAD_HEAD);
-    item->pixels = (char *)item->images + npc_aligned_bytes(r->slots * (int64_t)sizeof(char *));
+    item->sources = (const char **)(void *)(workspace + NPC_WINOGRAD_HEAD);
+    item->pixels = (char *)item->sources + npc_aligned_bytes(r->slots * (int64_t)sizeof(char *));
     item->line = item->pixels + r->pixel_bytes;
     item->products = item->line + r->line_bytes;
     item->weights = item->products + r->product_bytes;
@@ -112,7 +112,8 @@ static npc_winograd_item item_at(const npc_winograd_job *job, int64_t index) {
     item.column = (index /= job->runs) % job->column_bands * r->columns;
     item.row = (index /= job->column_bands) % job->row_bands * r->rows;
     item.group = (index /= job->row_bands) % problem->groups;
-    const int64_t n = index / problem->groups;
+    const int64_t n = index / problem->groups * r->images;
+    item.images = npc_min(r->images, problem->batch - n);
     item.outers = npc_min(r->run, npc_outer_outputs(problem) - item.outer);
     item.rows = npc_min(r->rows, r->row_phases * r->tile_rows - item.row);
     item.columns = npc_min(r->columns, r->tile_columns - item.column);
@@ -133,7 +134,8 @@ static void multiply_block(const npc_winograd_item *item, const npc_winograd_blo
     const npc_winograd_job *job = item->job;
     const npc_winograd_recipe *r = job->recipe;
     const int64_t points = npc_winograd_points(r), most = job->kernels->tiles;
-    const int64_t tiles = item->rows * r->column_phases * item->columns, parts = npc_ceil_div(tiles, most);
+    const int64_t tiles = item->images * item->rows * r->column_phases * item->columns,
+                  parts = npc_ceil_div(tiles, most);
     npc_winograd_product run = {.channels = block->channels,
                                 .input_stride = r->tiles * job->lanes,
                                 .vector_stride = r->tiles * points * job->lanes,
@@ -157,7 +159,7 @@ static const char *slice_of(const npc_winograd_item *item, int64_t pixel, int64_
     if (r->slots == 1) return item->transformed;
     const char *image = npc_outer_image(job->problem, &item->input, pixel, tap);
     for (int64_t slot = 0; slot < r->slots; slot++)
-        if (item->images[slot] == image) return item->transformed + slot * r->slice_bytes;
+        if (item->sources[slot] == image) return item->transformed + slot * r->slice_bytes;
     return NULL;
 }
 
@@ -171,11 +173,11 @@ static void find_slices(const npc_winograd_item *item, int64_t pixel) {
         const char *image = npc_outer_image(job->problem, &item->input, pixel, tap);
         int64_t slot = 0;
         for (int64_t other = 0; r->slots > 1 && other < r->slots; other++) {
-            if (npc_outer_image(job->problem, &item->input, pixel, other) != item->images[slot]) continue;
+            if (npc_outer_image(job->problem, &item->input, pixel, other) != item->sources[slot]) continue;
             slot++;
             other = -1;
         }
-        item->images[slot] = image;
+        item->sources[slot] = image;
         for (int64_t v = 0; v < vectors; v++)
             npc_winograd_transform_input(item, image, item->transformed + slot * r->slice_bytes, v);
     }
@@ -218,7 +220,7 @@ static void run_item(void *context, int64_t index, int thread) {
     npc_winograd_item item = item_at(job, index);
     place_workspace(&item, thread);
     /* The workspace itself is no image. */
-    for (int64_t slot = 0; slot < job->recipe->slots; slot++) item.images[slot] = job->workspace;
+    for (int64_t slot = 0; slot < job->recipe->slots; slot++) item.sources[slot] = job->workspace;
     for (int64_t pixel = item.outer; pixel < item.outer + item.outers; pixel++) {
         find_slices(&item, pixel);
         for (int64_t outputs = 0; outputs < output_blocks(job); outputs++) run_outputs(&item, pixel, outputs);

@@ -10,7 +10,8 @@ enum { NPC_WINOGRAD_HEAD = 64 }; /* bytes of a thread's workspace for its flag *
 typedef struct {
     int64_t kind, tile_height, tile_width; /* outputs of a tile */
     int64_t row_phases, column_phases, tile_rows, tile_columns; /* tiles of a phase */
-    int64_t rows, columns, tiles; /* of a band: tile rows, tiles of a column phase, all */
+    int64_t rows, columns, images,
+        tiles; /* of a band: tile rows, tiles of a column phase; images if whole; all tiles */
     int64_t run, slots; /* outer pixels of an item, outer taps kept */
     int64_t shared, fresh; /* threads share a band; weights are transformed for it */
     int64_t extent, point_stride; /* elements: a row of pixels (in vectors), transformed points */
@@ -34,10 +35,10 @@ typedef struct {
     npc_tensor input; /* from the first channel of the group on */
     npc_tensor output; /* likewise */
     int plain_input, plain_output; /* rows of neighbouring elements */
-    int64_t group, row, rows, column, columns; /* of tiles */
+    int64_t images, group, row, rows, column, columns; /* of tiles */
     int64_t outer, outers; /* output pixels of the outer axes */
     int *not_finite; /* the thread's own */
-    const char **images; /* of which slice each slot holds */
+    const char **sources; /* of which slice each slot holds */
     char *pixels, *line, *transformed, *products, *weights;
 } npc_winograd_item;
 

@@ -5,6 +5,7 @@ enum {
     BAND_BYTES = 1 << 20,  /* of transformed input: about the second-level cache */
     FEWEST_TILES = 16,     /* of a band, or weights would be read too often */
     MOST_TILES = 64,
+    LAST_CACHE = 16 << 20,
 };
 
 static const int heights[NPC_WINOGRAD_KINDS] = {4, 2, 1, 4}, widths[NPC_WINOGRAD_KINDS] = {4, 2, 4, 1};
@@ -12,25 +13,24 @@ static const int heights[NPC_WINOGRAD_KINDS] = {4, 2, 1, 4}, widths[NPC_WINOGRAD
 typedef struct {
     const npc_plan *plan;
     npc_winograd_recipe *recipe;
-    int64_t images, vectors, blocks; /* vectors of input channels, blocks of output channels */
+    int64_t vectors, blocks; /* vectors of input channels, blocks of output channels */
     /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
     double turn, gather, meeting;
+    double best;
 } search;
 
 /* Time of all bands in tiles: what a thread does alone, or what all do together. */
 static double time_alone(const search *s, int64_t bands, int64_t tiles, double gather) {
-    const int64_t threads = s->plan->threads;
-    const int64_t items = bands * s->images;
-    return (double)npc_ceil_div(items, npc_min(threads, items)) *
-           ((double)npc_max(tiles, 3) + s->turn + gather);
+    const int64_t turns = npc_ceil_div(bands, npc_min(s->plan->threads, bands));
+    return (double)turns * ((double)npc_max(tiles, 3) + s->turn + gather);
 }
 
 static double time_together(const search *s, int64_t bands, int64_t tiles, double gather) {
     const int64_t threads = s->plan->threads;
     const double before = (double)npc_ceil_div(s->vectors, threads) / (double)s->vectors;
     const double after = (double)npc_ceil_div(s->blocks, threads) / (double)s->blocks;
-    return (double)(bands * s->images) * (before * (0.1 * (double)tiles + gather) +
-                                          after * 0.9 * (double)npc_max(tiles, 3) + s->turn + s->meeting);
+    return (double)bands * (before * (0.1 * (double)tiles + gather) +
+                            after * 0.9 * (double)npc_max(tiles, 3) + s->turn + s->meeting);
 }
 
 /* Rows of pixels of a band, which overlap with those of its neighbours. */
@@ -40,8 +40,29 @@ static double time_to_gather(const search *s, int64_t rows, int64_t columns) {
     const int64_t lanes = s->plan->kernels->lanes, dilation = npc_columns(&s->plan->problem).dilation;
     const int64_t extent = (columns * r->tile_width + width - r->tile_width) * dilation;
     /* Short runs of many channels, each in a page of its own, are slow to reach. */
-    return s->gather * (double)((rows * r->tile_height + height - r->tile_height) *
-                                (npc_ceil_div(extent, lanes) + 6));
+    return s->gather *
+           (double)((rows * r->tile_height + height - r->tile_height) * (npc_ceil_div(extent, lanes) + 6));
+}
+
+/* Takes bands of this shape if they are the best so far. */
+static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
+    npc_winograd_recipe *r = s->recipe;
+    const npc_problem *problem = &s->plan->problem;
+    const int64_t tiles = images * rows * r->column_phases * columns, pieces = npc_outer_outputs(problem);
+    const int64_t bands = npc_ceil_div(r->row_phases * r->tile_rows, rows) *
+                          npc_ceil_div(r->tile_columns, columns) * npc_ceil_div(problem->batch, images) *
+                          problem->groups;
+    const double gather = (double)images * time_to_gather(s, rows, columns);
+    const double alone = time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles, gather);
+    const int may_share = pieces == 1 && r->slots == 1 && s->plan->threads > 1;
+    const double together = may_share ? time_together(s, bands, tiles, gather) : alone;
+    if (s->best > 0 && s->best <= alone && s->best <= together) return;
+    s->best = alone < together ? alone : together;
+    r->shared = together < alone;
+    r->rows = rows;
+    r->columns = columns;
+    r->images = images;
+    r->tiles = tiles;
 }
 
 /* Tiles of a band: many enough for the weights, few enough for the cache, and threads all busy. */
@@ -51,29 +72,17 @@ static void choose_tiles(search *s) {
     const int64_t tile_bytes = r->slots * npc_winograd_points(r) * s->vectors * s->plan->kernels->lanes *
                                (int64_t)npc_compute_size(problem->compute);
     const int64_t most = npc_clamp(BAND_BYTES / tile_bytes, FEWEST_TILES, MOST_TILES);
-    const int64_t all_rows = r->row_phases * r->tile_rows, pieces = npc_outer_outputs(problem);
-    const int64_t wide = npc_max(1, most / r->column_phases);
-    double best = 0;
+    const int64_t all_rows = r->row_phases * r->tile_rows, wide = npc_max(1, most / r->column_phases);
     for (int64_t columns = npc_min(wide, r->tile_columns); columns > 0;
          columns = columns > 8 ? columns / 2 : 0) {
         const int64_t even = npc_ceil_div(r->tile_columns, npc_ceil_div(r->tile_columns, columns));
-        for (int64_t rows = 1; rows <= all_rows; rows++) {
-            const int64_t tiles = rows * r->column_phases * even;
-            if (rows > 1 && tiles > most) break;
-            const int64_t bands = npc_ceil_div(all_rows, rows) * npc_ceil_div(r->tile_columns, even);
-            const double gather = time_to_gather(s, rows, even);
-            const double alone = time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles, gather);
-            const double together = pieces > 1 || r->slots > 1 || s->plan->threads == 1
-                                        ? alone
-                                        : time_together(s, bands, tiles, gather);
-            if (best > 0 && best <= alone && best <= together) continue;
-            best = alone < together ? alone : together;
-            r->shared = together < alone;
-            r->rows = rows;
-            r->columns = even;
-            r->tiles = tiles;
-        }
+        const int64_t row_tiles = r->column_phases * even;
+        for (int64_t rows = 1; rows <= all_rows && (rows == 1 || rows * row_tiles <= most); rows++)
+            consider(s, rows, even, 1);
     }
+    const int64_t image_tiles = all_rows * r->column_phases * r->tile_columns;
+    for (int64_t images = 2; images <= npc_min(problem->batch, most / image_tiles); images++)
+        consider(s, all_rows, r->tile_columns, images);
 }
 
 npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind) {
@@ -91,20 +100,19 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kin
     const double tile = (double)(npc_winograd_points(&r) * npc_group_inputs(problem) * outputs * r.slots);
     search s = {.plan = plan,
                 .recipe = &r,
-                .images = problem->batch * problem->groups,
                 .vectors = vectors,
                 .blocks = npc_ceil_div(outputs, NPC_WINOGRAD_VECTORS),
-                .turn = 1 + 2000 / tile,
+                .turn = (tile * (double)(lanes * size) > LAST_CACHE ? 10 : 1) + 2000 / tile,
                 .gather = 80 * (double)vectors / tile,
                 .meeting = 20000 / tile};
     choose_tiles(&s);
-    const int64_t bands =
-        npc_ceil_div(r.row_phases * r.tile_rows, r.rows) * npc_ceil_div(r.tile_columns, r.columns);
-    const int64_t pieces = npc_ceil_div(2 * plan->threads, bands * s.images);
+    const int64_t bands = npc_ceil_div(r.row_phases * r.tile_rows, r.rows) *
+                          npc_ceil_div(r.tile_columns, r.columns) * npc_ceil_div(problem->batch, r.images);
+    const int64_t pieces = npc_ceil_div(2 * plan->threads, bands * problem->groups);
     r.run = plan->threads == 1 ? npc_outer_outputs(problem)
                                : npc_max(npc_ceil_div(npc_outer_outputs(problem), pieces),
                                          npc_min(4, npc_outer_outputs(problem)));
-    r.fresh = !plan->prepacked && bands * problem->batch * npc_outer_outputs(problem) == 1 && r.slots == 1;
+    r.fresh = !plan->prepacked && bands * npc_outer_outputs(problem) == 1 && r.slots == 1;
     r.extent = npc_round_up(
         (r.columns * r.tile_width + npc_winograd_width(&r) - r.tile_width) * columns.dilation, lanes);
     r.point_stride = (vectors * r.tiles + 1) * lanes;
@@ -138,10 +146,12 @@ double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
     const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
     const double input_vectors = (double)npc_ceil_div((int64_t)inputs, (int64_t)lanes);
     const double vectors = (double)npc_ceil_div((int64_t)outputs, (int64_t)lanes), taps = (double)r.slots;
-    const double pieces = (double)(problem->batch * problem->groups * npc_outer_outputs(problem));
-    const double bands =
-        (double)(npc_ceil_div(r.row_phases * r.tile_rows, r.rows) * npc_ceil_div(r.tile_columns, r.columns));
-    const double tiles = (double)(r.row_phases * r.tile_rows * r.column_phases * r.tile_columns);
+    const double pieces = (double)(problem->groups * npc_outer_outputs(problem));
+    const double bands = (double)npc_ceil_div(r.row_phases * r.tile_rows, r.rows) *
+                         (double)npc_ceil_div(r.tile_columns, r.columns) *
+                         (double)npc_ceil_div(problem->batch, r.images);
+    const double tiles =
+        (double)problem->batch * (double)(r.row_phases * r.tile_rows * r.column_phases * r.tile_columns);
     const double pixels = (double)(r.tile_height * r.tile_width);
     const double product = tiles * points * (inputs + 6) * taps * vectors;
     const double transforms = tiles * (input_vectors + vectors) * (60 + 5 * pixels + 4 * points);
@@ -149,7 +159,7 @@ double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
         points * inputs * taps * vectors * lanes * (double)npc_compute_size(problem->compute);
     /* Beyond the last cache reading weights takes its own time, within it what products do not hide. */
     const double read = r.fresh ? 0 : bands * bytes,
-                 own = bytes > 16e6 ? beyond(read / 6, product) : read / 32;
+                 own = bytes > LAST_CACHE ? beyond(read / 6, product) : read / 32;
     const double fresh =
         plan->prepacked ? 0 : inputs * vectors * taps * (double)problem->groups * (60 + 4 * points);
     return pieces * (product + transforms + bands * 500 * input_vectors + own) + fresh;
@@ -164,5 +174,5 @@ double npc_winograd_direct_cycles(const npc_plan *plan) {
         (double)(problem->batch * npc_outer_outputs(problem)) * (double)problem->output_channels;
     const double bytes =
         inputs * taps * (double)problem->output_channels * (double)npc_compute_size(problem->compute);
-    return pieces * inputs * taps * pixels / lanes * 1.1 + bytes / (bytes > 16e6 ? 4 : 24);
+    return pieces * inputs * taps * pixels / lanes * 1.1 + bytes / (bytes > LAST_CACHE ? 4 : 24);
 }

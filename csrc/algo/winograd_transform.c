@@ -48,15 +48,13 @@ static void load_row(const npc_winograd_item *item, const char *image, int64_t v
     job->kernels->gather(&run);
 }
 
-void npc_winograd_transform_input(const npc_winograd_item *item, const char *image, char *slice,
-                                  int64_t vector) {
+static void transform_image(const npc_winograd_item *item, const char *image, char *target, int64_t vector) {
     const npc_winograd_job *job = item->job;
     const npc_winograd_recipe *r = job->recipe;
     const int64_t height = npc_winograd_height(r), dilation = npc_columns(job->problem).dilation;
     const int64_t row_bytes = r->extent * job->lanes * job->size;
     npc_winograd_input run = {
         .column_step = dilation * job->lanes, .point_stride = r->point_stride, .tiles = item->columns};
-    char *target = slice + vector * r->tiles * job->lanes * job->size;
     for (int64_t row = item->row; row < item->row + item->rows; row++) {
         /* Below another tile of its phase only the last rows are new. */
         const int64_t known = row > item->row && row % r->tile_rows ? height - r->tile_height : 0;
@@ -72,6 +70,16 @@ void npc_winograd_transform_input(const npc_winograd_item *item, const char *ima
             target += item->columns * job->lanes * job->size;
         }
     }
+}
+
+void npc_winograd_transform_input(const npc_winograd_item *item, const char *image, char *slice,
+                                  int64_t vector) {
+    const npc_winograd_job *job = item->job;
+    const npc_winograd_recipe *r = job->recipe;
+    const int64_t image_tiles = item->rows * r->column_phases * item->columns;
+    for (int64_t n = 0; n < item->images; n++)
+        transform_image(item, image ? image + n * item->input.batch_stride : NULL,
+                        slice + (vector * r->tiles + n * image_tiles) * job->lanes * job->size, vector);
 }
 
 /* One row of sums, a vector of output channels a pixel, becomes a row of the result. */
@@ -142,8 +150,11 @@ static void transform_vector(const npc_winograd_item *item, char *result, int64_
 void npc_winograd_transform_output(const npc_winograd_item *item, char *result, int64_t first,
                                    int64_t vectors) {
     const npc_winograd_job *job = item->job;
+    const npc_winograd_recipe *r = job->recipe;
+    const int64_t image_tiles = item->rows * r->column_phases * item->columns;
+    const int64_t tile_bytes = npc_winograd_points(r) * job->lanes * job->size;
     for (int64_t v = 0; v < vectors; v++)
-        transform_vector(item, result, first + v * job->lanes,
-                         item->products + v * job->recipe->tiles * npc_winograd_points(job->recipe) *
-                                              job->lanes * job->size);
+        for (int64_t n = 0; n < item->images; n++)
+            transform_vector(item, result + n * item->output.batch_stride, first + v * job->lanes,
+                             item->products + (v * r->tiles + n * image_tiles) * tile_bytes);
 }

@@ -2,8 +2,9 @@
 #include "winograd.h"
 
 enum {
-    BAND_BYTES = 1 << 20,  /* of transformed input: about the second-level cache */
-    FEWEST_TILES = 16,     /* of a band, or weights would be read too often */
+    BAND_BYTES = 1 << 20,          /* of transformed input: about the second-level cache */
+    STREAMED_BAND_BYTES = 4 << 20, /* the same, where reading the weights costs more */
+    FEWEST_TILES = 16,             /* of a band, or weights would be read too often */
     MOST_TILES = 64,
     LAST_CACHE = 16 << 20,
 };
@@ -17,6 +18,7 @@ typedef struct {
     /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
     double turn, gather, meeting;
     double best;
+    int streams; /* weights come from memory for every band */
 } search;
 
 /* Time of all bands in tiles: what a thread does alone, or what all do together. */
@@ -71,7 +73,8 @@ static void choose_tiles(search *s) {
     const npc_problem *problem = &s->plan->problem;
     const int64_t tile_bytes = r->slots * npc_winograd_points(r) * s->vectors * s->plan->kernels->lanes *
                                (int64_t)npc_compute_size(problem->compute);
-    const int64_t most = npc_clamp(BAND_BYTES / tile_bytes, FEWEST_TILES, MOST_TILES);
+    const int64_t most =
+        npc_clamp((s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes, FEWEST_TILES, MOST_TILES);
     const int64_t all_rows = r->row_phases * r->tile_rows, wide = npc_max(1, most / r->column_phases);
     for (int64_t columns = npc_min(wide, r->tile_columns); columns > 0;
          columns = columns > 8 ? columns / 2 : 0) {
@@ -98,11 +101,13 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kin
     const int64_t vectors = npc_ceil_div(npc_group_inputs(problem), lanes);
     const int64_t outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
     const double tile = (double)(npc_winograd_points(&r) * npc_group_inputs(problem) * outputs * r.slots);
+    const int streams = tile * (double)(lanes * size) > LAST_CACHE;
     search s = {.plan = plan,
+                .streams = streams,
                 .recipe = &r,
                 .vectors = vectors,
                 .blocks = npc_ceil_div(outputs, NPC_WINOGRAD_VECTORS),
-                .turn = (tile * (double)(lanes * size) > LAST_CACHE ? 10 : 1) + 2000 / tile,
+                .turn = (streams ? 10 : 1) + 2000 / tile,
                 .gather = 80 * (double)vectors / tile,
                 .meeting = 20000 / tile};
     choose_tiles(&s);

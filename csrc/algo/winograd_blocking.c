@@ -32,7 +32,7 @@ static double time_together(const search *s, int64_t bands, int64_t tiles, doubl
     const double before = (double)npc_ceil_div(s->vectors, threads) / (double)s->vectors;
     const double after = (double)npc_ceil_div(s->blocks, threads) / (double)s->blocks;
     return (double)bands * (before * (0.1 * (double)tiles + gather) +
-                            after * 0.9 * (double)npc_max(tiles, 3) + s->turn + s->meeting);
+                            after * (0.9 * (double)npc_max(tiles, 3) + s->turn) + s->meeting);
 }
 
 /* Rows of pixels of a band, which overlap with those of its neighbours. */
@@ -55,9 +55,12 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
                           npc_ceil_div(r->tile_columns, columns) * npc_ceil_div(problem->batch, images) *
                           problem->groups;
     const double gather = (double)images * time_to_gather(s, rows, columns);
-    const double alone = time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles, gather);
+    /* Weights for more than one band are written to memory first, by all threads. */
+    const int fresh = !s->plan->prepacked && bands == problem->groups && pieces == 1;
+    const double pack = s->plan->prepacked || fresh ? 0 : 8.0 * (double)problem->groups / s->plan->threads;
+    const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles, gather);
     const int may_share = pieces == 1 && r->slots == 1 && s->plan->threads > 1;
-    const double together = may_share ? time_together(s, bands, tiles, gather) : alone;
+    const double together = may_share ? pack + time_together(s, bands, tiles, gather) : alone;
     if (s->best > 0 && s->best <= alone && s->best <= together) return;
     s->best = alone < together ? alone : together;
     r->shared = together < alone;

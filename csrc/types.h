@@ -59,6 +59,13 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute);
 #define NPC_RESTRICT
 #endif
 
+/* Memory that will be read or written soon. */
+#if defined(__GNUC__)
+#define NPC_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define NPC_PREFETCH(p) ((void)(p))
+#endif
+
 /* A vector stays in a register of x86 from here on. */
 #if defined(__GNUC__)
 #define NPC_KEEP(v) __asm__("" : "+v"(v))

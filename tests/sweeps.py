@@ -94,6 +94,20 @@ def long_reductions():
     yield Case((1, 2, 9000), (2, 1, 8900), groups=2, stride=7)
 
 
+def kernels_of_three():
+    """Dilated, along one axis and under outer axes, past the blocks of channels and tiles."""
+    for d, mode in itertools.product((1, 2, 3, 5), ("zeros", "reflect")):
+        yield Case((1, 18, 19, 23), (20, 18, 3, 3), padding=2, dilation=d, padding_mode=mode)
+        yield Case((2, 17, 90), (33, 17, 3), padding=3, dilation=d, padding_mode=mode)
+        yield Case((1, 5, 23, 19), (18, 5, 3, 1), padding=(1, 0), dilation=(d, 7), padding_mode=mode)
+        yield Case((1, 6, 11, 9, 11), (9, 6, 3, 3, 3), padding=1, dilation=(d, 1, 2), padding_mode=mode)
+    yield Case((1, 130, 6, 9, 5), (34, 130, 3, 3, 3), padding=(2, 1, 1), stride=(2, 1, 1))
+    yield Case((2, 4, 4, 5, 9, 10), (6, 2, 2, 3, 3, 3), padding=1, groups=2)
+    yield Case((1, 33, 1, 700), (17, 33, 1, 3), activation="tanh")
+    yield Case((1, 40, 5, 300), (33, 40, 3, 3), padding=(1, 2))
+    yield Case((1, 300, 9, 11), (40, 300, 3, 3), padding=4, dilation=4)
+
+
 def wide_images():
     """Past the sizes of cache blocking along each axis."""
     yield Case((1, 2, 3, 2100), (3, 2, 3, 3), padding=1)
@@ -275,8 +289,8 @@ SWEEPS = {
     for function in (
         lengths_1d, widths_3x3, widths_without_padding, widths_stride_2, widths_pointwise, widths_depthwise,
         widths_depthwise_stride_2, heights, output_channels, output_channels_pointwise, input_channels,
-        input_channels_pointwise, channel_pairs, large_channel_counts, long_reductions, wide_images, square_kernels,
-        rectangular_kernels, large_kernels, long_kernels_1d, batches, groups, depthwise, strides_and_dilations,
+        input_channels_pointwise, channel_pairs, large_channel_counts, long_reductions, kernels_of_three,
+        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, batches, groups, depthwise, strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
         small_networks,
     )

@@ -30,26 +30,24 @@ NPC_INLINE __m256d odd_pd(__m256d a, __m256d b) {
 }
 
 NPC_INLINE void transpose_ps(__m256 *v) {
-    __m256 a[8];
+    __m256 a[8], b[8];
     NPC_UNROLL
     for (int i = 0; i < 8; i += 2) {
         a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
         a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
     }
     NPC_UNROLL
-    for (int i = 0; i < 8; i += 4) { /* v[i + j]: columns j and j + 4 of rows i to i + 3 */
-        v[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-        v[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
-        v[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-        v[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
     }
     NPC_UNROLL
-    for (int j = 0; j < 4; j++) {
-        a[j] = _mm256_permute2f128_ps(v[j], v[4 + j], 0x20);
-        a[4 + j] = _mm256_permute2f128_ps(v[j], v[4 + j], 0x31);
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+        v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
     }
-    NPC_UNROLL
-    for (int i = 0; i < 8; i++) v[i] = a[i];
 }
 
 NPC_INLINE void transpose_pd(__m256d *v) {

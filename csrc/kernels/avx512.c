@@ -24,54 +24,6 @@ NPC_INLINE __m512d odd_pd(__m512d a, __m512d b) {
     return _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
 }
 
-NPC_INLINE void split4_ps(const float *p, __m512 *v) {
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    const __m512 p0 = _mm512_loadu_ps(p), p1 = _mm512_loadu_ps(p + 16);
-    const __m512 p2 = _mm512_loadu_ps(p + 32), p3 = _mm512_loadu_ps(p + 48);
-    const __m512 low02 = _mm512_permutex2var_ps(p0, even, p1), high02 = _mm512_permutex2var_ps(p2, even, p3);
-    const __m512 low13 = _mm512_permutex2var_ps(p0, odd, p1), high13 = _mm512_permutex2var_ps(p2, odd, p3);
-    v[0] = _mm512_permutex2var_ps(low02, even, high02);
-    v[1] = _mm512_permutex2var_ps(low13, even, high13);
-    v[2] = _mm512_permutex2var_ps(low02, odd, high02);
-    v[3] = _mm512_permutex2var_ps(low13, odd, high13);
-}
-
-NPC_INLINE void merge4_ps(float *p, __m512 a, __m512 b, __m512 c, __m512 d) {
-    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    const __m512 ac_low = _mm512_permutex2var_ps(a, low, c), ac_high = _mm512_permutex2var_ps(a, high, c);
-    const __m512 bd_low = _mm512_permutex2var_ps(b, low, d), bd_high = _mm512_permutex2var_ps(b, high, d);
-    _mm512_storeu_ps(p, _mm512_permutex2var_ps(ac_low, low, bd_low));
-    _mm512_storeu_ps(p + 16, _mm512_permutex2var_ps(ac_low, high, bd_low));
-    _mm512_storeu_ps(p + 32, _mm512_permutex2var_ps(ac_high, low, bd_high));
-    _mm512_storeu_ps(p + 48, _mm512_permutex2var_ps(ac_high, high, bd_high));
-}
-
-NPC_INLINE void split4_pd(const double *p, __m512d *v) {
-    const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14),
-                  odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
-    const __m512d p0 = _mm512_loadu_pd(p), p1 = _mm512_loadu_pd(p + 8);
-    const __m512d p2 = _mm512_loadu_pd(p + 16), p3 = _mm512_loadu_pd(p + 24);
-    const __m512d low02 = _mm512_permutex2var_pd(p0, even, p1), high02 = _mm512_permutex2var_pd(p2, even, p3);
-    const __m512d low13 = _mm512_permutex2var_pd(p0, odd, p1), high13 = _mm512_permutex2var_pd(p2, odd, p3);
-    v[0] = _mm512_permutex2var_pd(low02, even, high02);
-    v[1] = _mm512_permutex2var_pd(low13, even, high13);
-    v[2] = _mm512_permutex2var_pd(low02, odd, high02);
-    v[3] = _mm512_permutex2var_pd(low13, odd, high13);
-}
-
-NPC_INLINE void merge4_pd(double *p, __m512d a, __m512d b, __m512d c, __m512d d) {
-    const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
-                  high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
-    const __m512d ac_low = _mm512_permutex2var_pd(a, low, c), ac_high = _mm512_permutex2var_pd(a, high, c);
-    const __m512d bd_low = _mm512_permutex2var_pd(b, low, d), bd_high = _mm512_permutex2var_pd(b, high, d);
-    _mm512_storeu_pd(p, _mm512_permutex2var_pd(ac_low, low, bd_low));
-    _mm512_storeu_pd(p + 8, _mm512_permutex2var_pd(ac_low, high, bd_low));
-    _mm512_storeu_pd(p + 16, _mm512_permutex2var_pd(ac_high, low, bd_high));
-    _mm512_storeu_pd(p + 24, _mm512_permutex2var_pd(ac_high, high, bd_high));
-}
-
 NPC_INLINE void transpose_ps(__m512 *v) {
     __m512 a[16];
     NPC_UNROLL
@@ -146,9 +98,6 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define SUBTRACT(a, b) _mm512_sub_ps(a, b)
 #define MULTIPLY(a, b) _mm512_mul_ps(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define SPLIT4(p, v) split4_ps(p, v)
-#define MERGE4(p, a, b, c, d) merge4_ps(p, a, b, c, d)
-#define COMPRESS(v, kept) _mm512_maskz_compress_ps((__mmask16)(kept), v)
 #define CLIP(v, low, high)                                                                                   \
     _mm512_min_ps(high, _mm512_max_ps(low, v)) /* a NaN is the second operand, and stays */
 #include "template.inc"
@@ -178,9 +127,6 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define SUBTRACT(a, b) _mm512_sub_pd(a, b)
 #define MULTIPLY(a, b) _mm512_mul_pd(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm512_fmadd_pd(a, b, c)
-#define SPLIT4(p, v) split4_pd(p, v)
-#define MERGE4(p, a, b, c, d) merge4_pd(p, a, b, c, d)
-#define COMPRESS(v, kept) _mm512_maskz_compress_pd((__mmask8)(kept), v)
 #define CLIP(v, low, high) _mm512_min_pd(high, _mm512_max_pd(low, v))
 #include "template.inc"
 

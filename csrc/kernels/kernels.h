@@ -40,14 +40,20 @@
  * for i < count: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
  * elements is read.
  *
- * winograd: the transforms of F(4x4, 3x3), algo/winograd.c; NULL where an ISA or type has none.
- * - split: phases[p][i] = row[4 * i + p] for p < 4, `vectors` vectors each.
- * - input: a tile's element (i, j) stands in phase (i % 4, j % 4), i / 4 rows and j / 4 columns on; of every vector of
- *   tiles the `kept` lanes are stored next to each other from places[v] on, as rows 6i + j of the output. Whole vectors
- *   are stored.
- * - weights: `count` kernels of nine neighbours become rows 6i + j of the output.
- * - output: rows 6i + j of the products become `rows`, four rows of 4 x LANES pixels; returns whether those of the first
- *   `tiles` lanes are finite before they are clipped.
+ * winograd: the steps of algo/winograd.c, NULL where an ISA or type has none. Vectors lie along channels, LANES of them:
+ * a pixel, a tile's element or a weight is a vector, and an array of them a run of vectors.
+ * - gather: pixels[x] = (rows[0][x], rows[1][x], ...), `channels` rows channel_stride apart, zeros outside [from, to);
+ *   whole groups of LANES pixels are stored.
+ * - scatter: its inverse for x < count; whole groups of LANES pixels are read.
+ * - input: the transform of `tiles` tiles side by side, whose element (i, j) is the vector rows[i] + j * column_step of the
+ *   first; point p of tile t becomes output + p * point_stride + t * LANES.
+ * - weights: `channels` kernels, channel_step apart, of taps that are neighbouring vectors; point p of channel c becomes
+ *   output + p * point_stride + c * output_step.
+ * - product[w - 1][t - 1]: w vectors of output channels x t tiles,
+ *       output[v][t] = sum over c of weights[c][v] * input[t][c] + (output[v][t] if accumulate)
+ *   in order of c; LANES channels of a tile are a vector, tiles are neighbours, the next LANES are input_stride further.
+ * - output: `tiles` tiles side by side of which all points are neighbouring vectors become rows[i] + j * column_step, with
+ *   the bias vector added and clipped; returns whether all were finite before.
  *
  * All strides and offsets count elements of the compute type.
  */
@@ -151,30 +157,71 @@ enum { NPC_DOT_TAPS = 9 };
 
 #define NPC_WINOGRAD_A 0.707106781186547524401L /* interpolation points +-a and +-b: 1/sqrt(2) and sqrt(2) */
 #define NPC_WINOGRAD_B 1.414213562373095048802L
-#define NPC_ALL_LANES(lanes) ((uint32_t)((1u << (lanes)) - 1))
+
+/* Output rows x columns of a tile; the kernel has 3 taps along an axis of more than 1. */
+typedef enum {
+    NPC_WINOGRAD_4X4,
+    NPC_WINOGRAD_2X2,
+    NPC_WINOGRAD_1X4,
+    NPC_WINOGRAD_4X1,
+    NPC_WINOGRAD_KINDS
+} npc_winograd_kind;
+
+enum { NPC_WINOGRAD_TILES = 14, NPC_WINOGRAD_VECTORS = 2, NPC_WINOGRAD_POINTS = 6 };
 
 typedef struct {
-    const void *phases;
+    const void *rows;
+    void *pixels;
+    int64_t channel_stride, extent, from, to;
+    int channels;
+} npc_winograd_gather;
+
+typedef struct {
+    const void *pixels;
+    void *rows;
+    int64_t channel_stride, count;
+    int channels;
+} npc_winograd_scatter;
+
+typedef struct {
+    const void *rows[NPC_WINOGRAD_POINTS];
     void *output;
-    int64_t phase_stride, pitch, output_stride, vectors;
-    const uint32_t *kept;
-    const int64_t *places;
+    int64_t column_step, point_stride, tiles;
 } npc_winograd_input;
+
+typedef struct {
+    const void *kernels;
+    void *output;
+    int64_t channels, channel_step, point_stride, output_step;
+} npc_winograd_weights_run;
+
+typedef struct {
+    const void *weights;
+    const void *input;
+    void *output;
+    int64_t channels, input_stride, vector_stride, tile_stride; /* of the output */
+    int accumulate;
+} npc_winograd_product;
 
 typedef struct {
     const void *products;
     const void *bias;
-    void *rows;
-    int64_t product_stride;
-    int tiles, clip;
+    void *rows[4];
+    int64_t column_step, tiles;
+    int clip;
     double low, high;
 } npc_winograd_output;
 
+typedef void npc_winograd_product_kernel(const npc_winograd_product *tile);
+
 typedef struct {
-    void (*split)(const void *row, void *phases, int64_t phase_stride, int64_t vectors);
-    void (*input)(const npc_winograd_input *tile);
-    void (*weights)(const void *weights, void *output, int64_t output_stride, int count);
-    int (*output)(const npc_winograd_output *tile);
+    int tiles; /* the most of a product */
+    void (*gather)(const npc_winograd_gather *run);
+    void (*scatter)(const npc_winograd_scatter *run);
+    void (*input[NPC_WINOGRAD_KINDS])(const npc_winograd_input *run);
+    void (*weights[NPC_WINOGRAD_KINDS])(const npc_winograd_weights_run *run);
+    int (*output[NPC_WINOGRAD_KINDS])(const npc_winograd_output *run);
+    npc_winograd_product_kernel *product[NPC_WINOGRAD_VECTORS][NPC_WINOGRAD_TILES];
 } npc_winograd;
 
 /* What an ISA offers for one compute type: gemm[m - 1][v - 1] for m <= rows and v <= vectors, stencils of 1, 2, 4 ... rows

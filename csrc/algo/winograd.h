@@ -1,0 +1,93 @@
+/* Winograd's minimal filtering: what the files winograd*.c share. */
+#ifndef NPC_WINOGRAD_H
+#define NPC_WINOGRAD_H
+
+#include "algo.h"
+
+enum { NPC_WINOGRAD_HEAD = 64 }; /* bytes of a thread's workspace for its flag */
+
+/* How a problem is cut. A tile row lies in one row phase, a dilation's interleaved images, and in all column phases. */
+typedef struct {
+    int64_t kind, tile_height, tile_width; /* outputs of a tile */
+    int64_t row_phases, column_phases, tile_rows, tile_columns; /* tiles of a phase */
+    int64_t rows, columns, images,
+        tiles; /* of a band: tile rows, tiles of a column phase; images if whole; all tiles */
+    int64_t run, slots; /* outer pixels of an item, outer taps kept */
+    int64_t shared, fresh; /* threads share a band; weights are transformed for it */
+    int64_t extent, point_stride; /* elements: a row of pixels (in vectors), transformed points */
+    int64_t slice_bytes, pixel_bytes, line_bytes, product_bytes, weight_bytes;
+} npc_winograd_recipe;
+
+typedef struct {
+    const npc_plan *plan;
+    const npc_problem *problem;
+    const npc_winograd_recipe *recipe;
+    const npc_tensors *tensors;
+    const npc_winograd *kernels;
+    const char *weights;
+    char *workspace;
+    int64_t row_bands, column_bands, runs;
+    int64_t size, lanes;
+} npc_winograd_job;
+
+typedef struct {
+    const npc_winograd_job *job;
+    npc_tensor input; /* from the first channel of the group on */
+    npc_tensor output; /* likewise */
+    int plain_input, plain_output; /* rows of neighbouring elements */
+    int64_t images, group, row, rows, column, columns; /* of tiles */
+    int64_t outer, outers; /* output pixels of the outer axes */
+    int *not_finite; /* the thread's own */
+    const char **sources; /* of which slice each slot holds */
+    char *pixels, *line, *transformed, *products, *weights;
+} npc_winograd_item;
+
+NPC_INLINE int64_t npc_winograd_height(const npc_winograd_recipe *r) {
+    return r->tile_height == 1 ? 1 : r->tile_height + 2;
+}
+NPC_INLINE int64_t npc_winograd_width(const npc_winograd_recipe *r) {
+    return r->tile_width == 1 ? 1 : r->tile_width + 2;
+}
+NPC_INLINE int64_t npc_winograd_points(const npc_winograd_recipe *r) {
+    return npc_winograd_height(r) * npc_winograd_width(r);
+}
+
+/* winograd_blocking.c: how large the tiles of a kind would be cut, and rough cycles with vectors of this ISA. */
+npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind);
+double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind);
+double npc_winograd_direct_cycles(const npc_plan *plan);
+int64_t npc_winograd_thread_bytes(const npc_winograd_recipe *r);
+
+/* winograd_weights.c: weights in the order in which products read them,
+ * [group][block of two vectors of output channels][outer tap][block of input channels][point][input channel][vector]. */
+enum {
+    NPC_WINOGRAD_CHANNELS = 128
+}; /* of such a block: their weights of a point stay in the first-level cache */
+
+typedef struct {
+    int64_t vectors, channels; /* of this block */
+    int64_t panel; /* elements from point to point: no power of two, which would crowd one set of a cache */
+    int64_t offset, tap; /* elements: of the block, from outer tap to outer tap */
+} npc_winograd_block;
+
+npc_winograd_block npc_winograd_block_of(const npc_plan *plan, npc_winograd_kind kind, int64_t group,
+                                         int64_t outputs, int64_t inputs);
+int64_t npc_winograd_weights(const npc_plan *plan, npc_winograd_kind kind); /* elements */
+void npc_winograd_pack(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight, void *packed);
+void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight,
+                             int64_t group, int64_t outputs, int64_t inputs, char *target);
+
+/* winograd_transform.c */
+void npc_winograd_transform_input(const npc_winograd_item *item, const char *image, char *slice,
+                                  int64_t vector);
+void npc_winograd_transform_output(const npc_winograd_item *item, char *result, int64_t first,
+                                   int64_t vectors);
+
+/* winograd.c: what the algorithms of this family have in common. */
+const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind);
+void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind);
+size_t npc_winograd_packed_bytes(const npc_plan *plan, npc_winograd_kind kind);
+npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
+                            char *workspace);
+
+#endif

@@ -1,0 +1,186 @@
+/* How winograd.c cuts a problem, and what that costs. */
+#include "winograd.h"
+
+enum {
+    BAND_BYTES = 1 << 20,          /* of transformed input: about the second-level cache */
+    STREAMED_BAND_BYTES = 4 << 20, /* the same, where reading the weights costs more */
+    FEWEST_TILES = 16,             /* of a band, or weights would be read too often */
+    MOST_TILES = 64,
+    LAST_CACHE = 16 << 20,
+};
+
+static const int heights[NPC_WINOGRAD_KINDS] = {4, 2, 1, 4}, widths[NPC_WINOGRAD_KINDS] = {4, 2, 4, 1};
+
+typedef struct {
+    const npc_plan *plan;
+    npc_winograd_recipe *recipe;
+    int64_t vectors, blocks; /* vectors of input channels, blocks of output channels */
+    /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
+    double turn, gather, meeting;
+    double best;
+    int streams; /* weights come from memory for every band */
+} search;
+
+/* Time of all bands in tiles: what a thread does alone, or what all do together. */
+static double time_alone(const search *s, int64_t bands, int64_t tiles, double gather) {
+    const int64_t turns = npc_ceil_div(bands, npc_min(s->plan->threads, bands));
+    return (double)turns * ((double)npc_max(tiles, 3) + s->turn + gather);
+}
+
+static double time_together(const search *s, int64_t bands, int64_t tiles, double gather) {
+    const int64_t threads = s->plan->threads;
+    const double before = (double)npc_ceil_div(s->vectors, threads) / (double)s->vectors;
+    const double after = (double)npc_ceil_div(s->blocks, threads) / (double)s->blocks;
+    return (double)bands * (before * (0.1 * (double)tiles + gather) +
+                            after * (0.9 * (double)npc_max(tiles, 3) + s->turn) + s->meeting);
+}
+
+/* Rows of pixels of a band, which overlap with those of its neighbours. */
+static double time_to_gather(const search *s, int64_t rows, int64_t columns) {
+    const npc_winograd_recipe *r = s->recipe;
+    const int64_t height = npc_winograd_height(r), width = npc_winograd_width(r);
+    const int64_t lanes = s->plan->kernels->lanes, dilation = npc_columns(&s->plan->problem).dilation;
+    const int64_t extent = (columns * r->tile_width + width - r->tile_width) * dilation;
+    /* Short runs of many channels, each in a page of its own, are slow to reach. */
+    return s->gather *
+           (double)((rows * r->tile_height + height - r->tile_height) * (npc_ceil_div(extent, lanes) + 6));
+}
+
+/* Takes bands of this shape if they are the best so far. */
+static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
+    npc_winograd_recipe *r = s->recipe;
+    const npc_problem *problem = &s->plan->problem;
+    const int64_t tiles = images * rows * r->column_phases * columns, pieces = npc_outer_outputs(problem);
+    const int64_t bands = npc_ceil_div(r->row_phases * r->tile_rows, rows) *
+                          npc_ceil_div(r->tile_columns, columns) * npc_ceil_div(problem->batch, images) *
+                          problem->groups;
+    const double gather = (double)images * time_to_gather(s, rows, columns);
+    /* Weights for more than one band are written to memory first, by all threads. */
+    const int fresh = !s->plan->prepacked && bands == problem->groups && pieces == 1;
+    const double pack = s->plan->prepacked || fresh ? 0 : 8.0 * (double)problem->groups / s->plan->threads;
+    const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles, gather);
+    const int may_share = pieces == 1 && r->slots == 1 && s->plan->threads > 1;
+    const double together = may_share ? pack + time_together(s, bands, tiles, gather) : alone;
+    if (s->best > 0 && s->best <= alone && s->best <= together) return;
+    s->best = alone < together ? alone : together;
+    r->shared = together < alone;
+    r->rows = rows;
+    r->columns = columns;
+    r->images = images;
+    r->tiles = tiles;
+}
+
+/* Tiles of a band: many enough for the weights, few enough for the cache, and threads all busy. */
+static void choose_tiles(search *s) {
+    npc_winograd_recipe *r = s->recipe;
+    const npc_problem *problem = &s->plan->problem;
+    const int64_t tile_bytes = r->slots * npc_winograd_points(r) * s->vectors * s->plan->kernels->lanes *
+                               (int64_t)npc_compute_size(problem->compute);
+    const int64_t most =
+        npc_clamp((s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes, FEWEST_TILES, MOST_TILES);
+    const int64_t all_rows = r->row_phases * r->tile_rows, wide = npc_max(1, most / r->column_phases);
+    for (int64_t columns = npc_min(wide, r->tile_columns); columns > 0;
+         columns = columns > 8 ? columns / 2 : 0) {
+        const int64_t even = npc_ceil_div(r->tile_columns, npc_ceil_div(r->tile_columns, columns));
+        const int64_t row_tiles = r->column_phases * even;
+        for (int64_t rows = 1; rows <= all_rows && (rows == 1 || rows * row_tiles <= most); rows++)
+            consider(s, rows, even, 1);
+    }
+    const int64_t image_tiles = all_rows * r->column_phases * r->tile_columns;
+    for (int64_t images = 2; images <= npc_min(problem->batch, most / image_tiles); images++)
+        consider(s, all_rows, r->tile_columns, images);
+}
+
+npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind) {
+    const npc_problem *problem = &plan->problem;
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
+    npc_winograd_recipe r = {.kind = kind, .tile_height = heights[kind], .tile_width = widths[kind]};
+    r.row_phases = npc_min(rows.dilation, rows.output);
+    r.column_phases = npc_min(columns.dilation, columns.output);
+    r.tile_rows = npc_ceil_div(npc_ceil_div(rows.output, r.row_phases), r.tile_height);
+    r.tile_columns = npc_ceil_div(npc_ceil_div(columns.output, r.column_phases), r.tile_width);
+    r.slots = npc_outer_taps(problem);
+    const int64_t vectors = npc_ceil_div(npc_group_inputs(problem), lanes);
+    const int64_t outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
+    const double tile = (double)(npc_winograd_points(&r) * npc_group_inputs(problem) * outputs * r.slots);
+    const int streams = tile * (double)(lanes * size) > LAST_CACHE;
+    search s = {.plan = plan,
+                .streams = streams,
+                .recipe = &r,
+                .vectors = vectors,
+                .blocks = npc_ceil_div(outputs, NPC_WINOGRAD_VECTORS),
+                .turn = (streams ? 10 : 1) + 2000 / tile,
+                .gather = 80 * (double)vectors / tile,
+                .meeting = 20000 / tile};
+    choose_tiles(&s);
+    const int64_t bands = npc_ceil_div(r.row_phases * r.tile_rows, r.rows) *
+                          npc_ceil_div(r.tile_columns, r.columns) * npc_ceil_div(problem->batch, r.images);
+    const int64_t pieces = npc_ceil_div(2 * plan->threads, bands * problem->groups);
+    r.run = plan->threads == 1 ? npc_outer_outputs(problem)
+                               : npc_max(npc_ceil_div(npc_outer_outputs(problem), pieces),
+                                         npc_min(4, npc_outer_outputs(problem)));
+    r.fresh = !plan->prepacked && bands * npc_outer_outputs(problem) == 1 && r.slots == 1;
+    r.extent = npc_round_up(
+        (r.columns * r.tile_width + npc_winograd_width(&r) - r.tile_width) * columns.dilation, lanes);
+    r.point_stride = (vectors * r.tiles + 1) * lanes;
+    r.slice_bytes = npc_aligned_bytes(npc_winograd_points(&r) * r.point_stride * size);
+    r.pixel_bytes = npc_aligned_bytes(npc_winograd_height(&r) * r.extent * lanes * size);
+    r.line_bytes = npc_aligned_bytes(r.extent * lanes * size);
+    r.product_bytes =
+        npc_aligned_bytes(NPC_WINOGRAD_VECTORS * r.tiles * npc_winograd_points(&r) * lanes * size);
+    r.weight_bytes =
+        r.fresh ? npc_aligned_bytes(npc_winograd_points(&r) *
+                                    (NPC_WINOGRAD_VECTORS * NPC_WINOGRAD_CHANNELS + 1) * lanes * size)
+                : 0;
+    return r;
+}
+
+int64_t npc_winograd_thread_bytes(const npc_winograd_recipe *r) {
+    return NPC_WINOGRAD_HEAD + npc_aligned_bytes(r->slots * (int64_t)sizeof(char *)) +
+           r->slots * r->slice_bytes + r->pixel_bytes + r->line_bytes + r->product_bytes + r->weight_bytes;
+}
+
+static double beyond(double a, double b) { return a > b ? a - b : 0; }
+
+/* Vectors of 16 elements and one product of them a cycle; the number of threads must not decide on the algorithm, or it
+ * would change the result's bits. */
+double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
+    npc_plan single = *plan;
+    single.threads = 1;
+    const npc_problem *problem = &plan->problem;
+    const npc_winograd_recipe r = npc_winograd_cut(&single, kind);
+    const double lanes = plan->kernels->lanes, points = (double)npc_winograd_points(&r);
+    const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
+    const double input_vectors = (double)npc_ceil_div((int64_t)inputs, (int64_t)lanes);
+    const double vectors = (double)npc_ceil_div((int64_t)outputs, (int64_t)lanes), taps = (double)r.slots;
+    const double pieces = (double)(problem->groups * npc_outer_outputs(problem));
+    const double bands = (double)npc_ceil_div(r.row_phases * r.tile_rows, r.rows) *
+                         (double)npc_ceil_div(r.tile_columns, r.columns) *
+                         (double)npc_ceil_div(problem->batch, r.images);
+    const double tiles =
+        (double)problem->batch * (double)(r.row_phases * r.tile_rows * r.column_phases * r.tile_columns);
+    const double pixels = (double)(r.tile_height * r.tile_width);
+    const double product = tiles * points * (inputs + 6) * taps * vectors;
+    const double transforms = tiles * (input_vectors + vectors) * (60 + 5 * pixels + 4 * points);
+    const double bytes =
+        points * inputs * taps * vectors * lanes * (double)npc_compute_size(problem->compute);
+    /* Beyond the last cache reading weights takes its own time, within it what products do not hide. */
+    const double read = r.fresh ? 0 : bands * bytes,
+                 own = bytes > LAST_CACHE ? beyond(read / 6, product) : read / 32;
+    const double fresh =
+        plan->prepacked ? 0 : inputs * vectors * taps * (double)problem->groups * (60 + 4 * points);
+    return pieces * (product + transforms + bands * 500 * input_vectors + own) + fresh;
+}
+
+double npc_winograd_direct_cycles(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    const double lanes = plan->kernels->lanes, inputs = (double)npc_group_inputs(problem);
+    const double taps = (double)npc_taps(problem),
+                 pixels = (double)npc_rows(problem).output * (double)npc_columns(problem).output;
+    const double pieces =
+        (double)(problem->batch * npc_outer_outputs(problem)) * (double)problem->output_channels;
+    const double bytes =
+        inputs * taps * (double)problem->output_channels * (double)npc_compute_size(problem->compute);
+    return pieces * inputs * taps * pixels / lanes * 1.1 + bytes / (bytes > LAST_CACHE ? 4 : 24);
+}

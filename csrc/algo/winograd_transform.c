@@ -1,0 +1,160 @@
+/* Between images and transformed tiles: what winograd.c does to a band before and after its products. */
+#include "../activation.h"
+#include "../convert.h"
+#include "planes.h"
+#include "winograd.h"
+
+/* Where a band's tile row lies: a row of its phase. */
+static int64_t first_row(const npc_winograd_item *item, int64_t tile_row, int64_t i) {
+    const npc_winograd_recipe *r = item->job->recipe;
+    return (tile_row % r->tile_rows * r->tile_height + i) * npc_rows(item->job->problem).dilation +
+           tile_row / r->tile_rows;
+}
+
+static int64_t first_column(const npc_winograd_item *item) {
+    return item->column * item->job->recipe->tile_width * npc_columns(item->job->problem).dilation;
+}
+
+/* One row of the input, a vector of channels a pixel. */
+static void load_row(const npc_winograd_item *item, const char *image, int64_t vector, int64_t y,
+                     char *target) {
+    const npc_winograd_job *job = item->job;
+    const npc_problem *problem = job->problem;
+    const npc_tensor *input = &item->input;
+    const int64_t extent = job->recipe->extent, lanes = job->lanes;
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const int64_t i = npc_border(y - rows.before, rows.input, problem->padding_mode);
+    const int64_t start = first_column(item) - columns.before;
+    if (!image || i < 0) {
+        npc_zeros(target, problem->compute, extent * lanes);
+        return;
+    }
+    npc_winograd_gather run = {.pixels = target, .extent = extent, .to = extent};
+    run.channels = (int)npc_min(lanes, npc_group_inputs(problem) - vector * lanes);
+    const char *row = image + vector * lanes * input->channel_stride + i * npc_row_stride(problem, input);
+    if (item->plain_input) {
+        run.rows = row + start * job->size;
+        run.channel_stride = input->channel_stride / job->size;
+        run.from = npc_clamp(-start, 0, extent);
+        run.to = npc_clamp(columns.input - start, 0, extent);
+    } else {
+        const npc_row_packer packer = npc_row_packer_of(problem, input);
+        for (int c = 0; c < run.channels; c++)
+            npc_pack_row(&packer, item->line + c * extent * job->size, row + c * input->channel_stride, 0,
+                         start, extent);
+        run.rows = item->line;
+        run.channel_stride = extent;
+    }
+    job->kernels->gather(&run);
+}
+
+static void transform_image(const npc_winograd_item *item, const char *image, char *target, int64_t vector) {
+    const npc_winograd_job *job = item->job;
+    const npc_winograd_recipe *r = job->recipe;
+    const int64_t height = npc_winograd_height(r), dilation = npc_columns(job->problem).dilation;
+    const int64_t row_bytes = r->extent * job->lanes * job->size;
+    npc_winograd_input run = {
+        .column_step = dilation * job->lanes, .point_stride = r->point_stride, .tiles = item->columns};
+    for (int64_t row = item->row; row < item->row + item->rows; row++) {
+        /* Below another tile of its phase only the last rows are new. */
+        const int64_t known = row > item->row && row % r->tile_rows ? height - r->tile_height : 0;
+        const int64_t top = row % r->tile_rows * r->tile_height;
+        for (int64_t i = known; i < height; i++)
+            load_row(item, image, vector, first_row(item, row, i),
+                     item->pixels + (top + i) % height * row_bytes);
+        for (int64_t phase = 0; phase < r->column_phases; phase++) {
+            for (int64_t i = 0; i < height; i++)
+                run.rows[i] = item->pixels + (top + i) % height * row_bytes + phase * job->lanes * job->size;
+            run.output = target;
+            job->kernels->input[r->kind](&run);
+            target += item->columns * job->lanes * job->size;
+        }
+    }
+}
+
+void npc_winograd_transform_input(const npc_winograd_item *item, const char *image, char *slice,
+                                  int64_t vector) {
+    const npc_winograd_job *job = item->job;
+    const npc_winograd_recipe *r = job->recipe;
+    const int64_t image_tiles = item->rows * r->column_phases * item->columns;
+    for (int64_t n = 0; n < item->images; n++)
+        transform_image(item, image ? image + n * item->input.batch_stride : NULL,
+                        slice + (vector * r->tiles + n * image_tiles) * job->lanes * job->size, vector);
+}
+
+/* One row of sums, a vector of output channels a pixel, becomes a row of the result. */
+static void store_row(const npc_winograd_item *item, char *sums, char *target, int channels) {
+    const npc_winograd_job *job = item->job;
+    const npc_problem *problem = job->problem;
+    const npc_tensor *output = &job->tensors->output;
+    const int64_t dilation = npc_columns(problem).dilation, stride = npc_column_stride(problem, output);
+    const int64_t count = npc_min(item->columns * job->recipe->tile_width * dilation,
+                                  npc_columns(problem).output - first_column(item));
+    if (problem->activation != NPC_ACTIVATION_CLIP) npc_activate(problem, sums, count * job->lanes);
+    if (item->plain_output) {
+        const npc_winograd_scatter run = {sums, target, output->channel_stride / job->size, count, channels};
+        job->kernels->scatter(&run);
+        return;
+    }
+    for (int64_t x = 0; x < count; x++)
+        npc_storer(problem->scalar)(target + x * stride, output->channel_stride,
+                                    sums + x * job->lanes * job->size, channels);
+}
+
+static void load_bias(const npc_winograd_item *item, int64_t first, int64_t channels, void *target) {
+    const npc_winograd_job *job = item->job;
+    const npc_tensor *bias = &job->tensors->bias;
+    npc_zeros(target, job->problem->compute, job->lanes);
+    if (job->problem->has_bias)
+        npc_load_part(target, bias, job->problem->compute,
+                      bias->data +
+                          (item->group * npc_group_outputs(job->problem) + first) * bias->channel_stride,
+                      bias->channel_stride, 0, channels);
+}
+
+/* One vector of output channels, `result` their first pixel in the image. */
+static void transform_vector(const npc_winograd_item *item, char *result, int64_t first,
+                             const char *products) {
+    const npc_winograd_job *job = item->job;
+    const npc_problem *problem = job->problem;
+    const npc_winograd_recipe *r = job->recipe;
+    const int64_t channels = npc_min(job->lanes, npc_group_outputs(problem) - first);
+    const int64_t row_bytes = r->extent * job->lanes * job->size, dilation = npc_columns(problem).dilation;
+    long double bias[16]; /* the widest: 16 is the most lanes */
+    npc_winograd_output run = {.bias = bias,
+                               .column_step = dilation * job->lanes,
+                               .tiles = item->columns,
+                               .clip = problem->activation == NPC_ACTIVATION_CLIP,
+                               .low = problem->activation_a,
+                               .high = problem->activation_b};
+    load_bias(item, first, channels, bias);
+    result += first * job->tensors->output.channel_stride +
+              first_column(item) * npc_column_stride(problem, &job->tensors->output);
+    for (int64_t row = item->row; row < item->row + item->rows; row++) {
+        for (int64_t phase = 0; phase < r->column_phases; phase++) {
+            for (int64_t i = 0; i < r->tile_height; i++)
+                run.rows[i] = item->pixels + i * row_bytes + phase * job->lanes * job->size;
+            run.products = products;
+            if (!job->kernels->output[r->kind](&run)) *item->not_finite = 1;
+            products += item->columns * npc_winograd_points(r) * job->lanes * job->size;
+        }
+        for (int64_t i = 0; i < r->tile_height; i++) {
+            const int64_t y = first_row(item, row, i);
+            if (y < npc_rows(problem).output)
+                store_row(item, item->pixels + i * row_bytes,
+                          result + y * npc_row_stride(problem, &job->tensors->output), (int)channels);
+        }
+    }
+}
+
+void npc_winograd_transform_output(const npc_winograd_item *item, char *result, int64_t first,
+                                   int64_t vectors) {
+    const npc_winograd_job *job = item->job;
+    const npc_winograd_recipe *r = job->recipe;
+    const int64_t image_tiles = item->rows * r->column_phases * item->columns;
+    const int64_t tile_bytes = npc_winograd_points(r) * job->lanes * job->size;
+    for (int64_t v = 0; v < vectors; v++)
+        for (int64_t n = 0; n < item->images; n++)
+            transform_vector(item, result + n * item->output.batch_stride, first + v * job->lanes,
+                             item->products + (v * r->tiles + n * image_tiles) * tile_bytes);
+}

@@ -1,0 +1,117 @@
+/* The weights of winograd.c: transformed with vectors along output channels. */
+#include "../convert.h"
+#include "../parallel.h"
+#include "weights.h"
+#include "winograd.h"
+
+enum { SCRATCH_BYTES = 20 << 10 }; /* of kernels, before and after they are turned */
+
+static const int points_of[NPC_WINOGRAD_KINDS] = {36, 16, 6, 6};
+
+static int64_t vectors_of(const npc_plan *plan) {
+    return npc_ceil_div(npc_group_outputs(&plan->problem), plan->kernels->lanes);
+}
+
+npc_winograd_block npc_winograd_block_of(const npc_plan *plan, npc_winograd_kind kind, int64_t group,
+                                         int64_t outputs, int64_t inputs) {
+    const int64_t lanes = plan->kernels->lanes, points = points_of[kind],
+                  channels = npc_group_inputs(&plan->problem);
+    const int64_t blocks = npc_ceil_div(channels, NPC_WINOGRAD_CHANNELS),
+                  taps = npc_outer_taps(&plan->problem);
+    const int64_t vectors = vectors_of(plan), pairs = npc_ceil_div(vectors, NPC_WINOGRAD_VECTORS);
+    npc_winograd_block block = {
+        .vectors = npc_min(NPC_WINOGRAD_VECTORS, vectors - outputs * NPC_WINOGRAD_VECTORS),
+        .channels = npc_min(NPC_WINOGRAD_CHANNELS, channels - inputs * NPC_WINOGRAD_CHANNELS)};
+    block.panel = (block.channels * block.vectors + 1) * lanes;
+    block.tap = points * (channels * block.vectors + blocks) * lanes;
+    block.offset = group * taps * points * (channels * vectors + blocks * pairs) * lanes +
+                   outputs * taps * points * (channels * NPC_WINOGRAD_VECTORS + blocks) * lanes +
+                   inputs * points * (NPC_WINOGRAD_CHANNELS * block.vectors + 1) * lanes;
+    return block;
+}
+
+int64_t npc_winograd_weights(const npc_plan *plan, npc_winograd_kind kind) {
+    return npc_winograd_block_of(plan, kind, plan->problem.groups, 0, 0).offset;
+}
+
+/* Kernels of one output channel and some input channels, as they would lie in a plain weight. */
+static void load_kernels(const npc_problem *problem, const npc_tensor *weight, const char *from,
+                         int64_t channels, char *to) {
+    const int64_t columns = npc_columns(problem).kernel, rows = npc_taps(problem) / columns;
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    for (int64_t i = 0; i < channels * rows; i++, to += columns * size) {
+        const char *row = from + i / rows * weight->channel_stride;
+        int64_t rest = i % rows;
+        for (int a = problem->spatial_axes - 2; a >= 0; a--) {
+            row += rest % problem->axis[a].kernel * weight->stride[a];
+            rest /= problem->axis[a].kernel;
+        }
+        npc_load_part(to, weight, problem->compute, row, npc_column_stride(problem, weight), 0, columns);
+    }
+}
+
+void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight,
+                             int64_t group, int64_t outputs, int64_t inputs, char *target) {
+    const npc_problem *problem = &plan->problem;
+    const npc_winograd_block block = npc_winograd_block_of(plan, kind, group, outputs, inputs);
+    const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
+    const int64_t taps = npc_taps(problem), outer_taps = npc_outer_taps(problem);
+    const int64_t step = npc_clamp(SCRATCH_BYTES / (taps * lanes * size), 1, block.channels);
+    const int plain = npc_weights_lie_plainly(problem, weight);
+    long double lines[SCRATCH_BYTES / sizeof(long double)], turned[SCRATCH_BYTES / sizeof(long double) + 64];
+    for (int64_t v = 0; v < block.vectors; v++) {
+        const int64_t first = (outputs * NPC_WINOGRAD_VECTORS + v) * lanes;
+        const int64_t count = npc_min(lanes, npc_group_outputs(problem) - first);
+        const char *from = weight->data + (group * npc_group_outputs(problem) + first) * weight->batch_stride;
+        for (int64_t c = 0; c < block.channels; c += step) {
+            const int64_t channels = npc_min(step, block.channels - c);
+            const char *kernels = from + (inputs * NPC_WINOGRAD_CHANNELS + c) * weight->channel_stride;
+            for (int64_t k = 0; k < count && !plain; k++)
+                load_kernels(problem, weight, kernels + k * weight->batch_stride, channels,
+                             (char *)lines + k * step * taps * size);
+            const npc_winograd_gather rows = {plain ? (const void *)kernels : lines,
+                                              turned,
+                                              plain ? npc_group_inputs(problem) * taps : step * taps,
+                                              channels * taps,
+                                              0,
+                                              channels * taps,
+                                              (int)count};
+            plan->kernels->winograd.gather(&rows);
+            npc_winograd_weights_run run = {NULL,         NULL,        channels,
+                                            taps * lanes, block.panel, block.vectors * lanes};
+            for (int64_t tap = 0; tap < outer_taps; tap++) {
+                run.kernels = (char *)turned + tap * (taps / outer_taps) * lanes * size;
+                run.output = target + (tap * block.tap + (c * block.vectors + v) * lanes) * size;
+                plan->kernels->winograd.weights[kind](&run);
+            }
+        }
+    }
+}
+
+typedef struct {
+    const npc_plan *plan;
+    npc_winograd_kind kind;
+    const npc_tensor *weight;
+    char *packed;
+} pack_job;
+
+static void pack_outputs(void *context, int64_t index, int thread) {
+    const pack_job *job = context;
+    const npc_plan *plan = job->plan;
+    const int64_t pairs = npc_ceil_div(vectors_of(plan), NPC_WINOGRAD_VECTORS);
+    const int64_t blocks = npc_ceil_div(npc_group_inputs(&plan->problem), NPC_WINOGRAD_CHANNELS);
+    const int64_t size = (int64_t)npc_compute_size(plan->problem.compute);
+    (void)thread;
+    for (int64_t i = 0; i < blocks; i++)
+        npc_winograd_pack_block(
+            plan, job->kind, job->weight, index / pairs, index % pairs, i,
+            job->packed +
+                npc_winograd_block_of(plan, job->kind, index / pairs, index % pairs, i).offset * size);
+}
+
+void npc_winograd_pack(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight, void *packed) {
+    pack_job job = {plan, kind, weight, packed};
+    npc_parallel_for(plan->threads,
+                     plan->problem.groups * npc_ceil_div(vectors_of(plan), NPC_WINOGRAD_VECTORS),
+                     pack_outputs, &job);
+}

@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200112L /* posix_memalign */
+#define _DEFAULT_SOURCE /* posix_memalign, madvise */
 
 #include "memory.h"
 
@@ -7,6 +7,8 @@
 
 #if defined(_WIN32)
 #include <malloc.h>
+#elif defined(__linux__)
+#include <sys/mman.h>
 #endif
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -21,6 +23,9 @@ typedef int npc_lock;
 
 enum { KEPT_BLOCKS = 4 };
 static const size_t most_kept = (size_t)32 << 20; /* bytes in all: what is more goes back to the system */
+/* But for one that is larger, such as a result of which the next like it is due: fresh pages cost as much as filling it. */
+static const size_t largest_kept = (size_t)256 << 20;
+static const size_t huge_page = (size_t)2 << 20;
 
 typedef struct {
     size_t bytes;
@@ -30,6 +35,7 @@ typedef struct {
 static npc_lock cache_lock;
 static void *cache[KEPT_BLOCKS];
 static size_t kept;
+static void *large;
 
 static header *header_of(void *block) { return (header *)((char *)block - NPC_ALIGNMENT); }
 
@@ -38,7 +44,11 @@ static void *system_allocate(size_t bytes) {
     return _aligned_malloc(bytes, NPC_ALIGNMENT);
 #else
     void *memory = NULL;
-    return posix_memalign(&memory, NPC_ALIGNMENT, bytes) ? NULL : memory;
+    if (posix_memalign(&memory, bytes < 2 * huge_page ? NPC_ALIGNMENT : huge_page, bytes)) return NULL;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (bytes >= 2 * huge_page) (void)madvise(memory, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
+    return memory;
 #endif
 }
 
@@ -50,9 +60,14 @@ static void system_free(void *memory) {
 #endif
 }
 
-/* The smallest kept block that is large enough. */
+/* The smallest kept block that is large enough; a large one only for what fills most of it. */
 static void *take_kept(size_t bytes) {
     int best = -1;
+    if (large && bytes <= header_of(large)->bytes && bytes >= header_of(large)->bytes / 4 * 3) {
+        void *block = large;
+        large = NULL;
+        return block;
+    }
     for (int i = 0; i < KEPT_BLOCKS; i++) {
         if (!cache[i] || header_of(cache[i])->bytes < bytes) continue;
         if (best < 0 || header_of(cache[i])->bytes < header_of(cache[best])->bytes) best = i;
@@ -67,6 +82,11 @@ static void *take_kept(size_t bytes) {
 /* Puts the block in an empty place or in that of the smallest; returns what is to be freed. */
 static void *keep(void *block) {
     int place = 0;
+    if (header_of(block)->bytes > most_kept && header_of(block)->bytes <= largest_kept) {
+        void *before = large;
+        large = block;
+        return before;
+    }
     for (int i = 0; i < KEPT_BLOCKS; i++) {
         if (!cache[i]) {
             place = i;

@@ -290,7 +290,8 @@ SWEEPS = {
         lengths_1d, widths_3x3, widths_without_padding, widths_stride_2, widths_pointwise, widths_depthwise,
         widths_depthwise_stride_2, heights, output_channels, output_channels_pointwise, input_channels,
         input_channels_pointwise, channel_pairs, large_channel_counts, long_reductions, kernels_of_three,
-        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, batches, groups, depthwise, strides_and_dilations,
+        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, batches, groups, depthwise,
+        strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
         small_networks,
     )

@@ -17,33 +17,15 @@
 #include "../convert.h"
 #include "../parallel.h"
 #include "algo.h"
-#include "blocking.h"
+#include "blocked.h"
 #include "weights.h"
 
-enum {
-    RUN = 256,                /* elements of the reduction at a time */
-    BAND_PIXELS = 512,        /* whose sums stay in a second-level cache beside the planes */
-    PLANE_BYTES = 448 << 10,  /* of packed planes */
-    MOST_PLANE_BYTES = 3 << 20,
-    MOST_WEIGHT_BYTES = 3 << 20, /* of a block packed for use at once */
-    SHARED_BANDS = 8,         /* from so many on weights are packed once for all */
-    THREAD_WORK = 300 * 1000, /* multiplications that pay for waking one more thread */
-    NO_LANES = 4,             /* sums that a tile needs to keep the multipliers busy */
-};
-
-typedef struct {
-    int64_t band_rows, band_columns;
-    int64_t channels; /* output channels of an item */
-    npc_split split;  /* the runs */
-    int64_t packs;    /* weights block by block, just before use */
-    int64_t plane_bytes, list_bytes, bias_bytes, sum_bytes, line_bytes,
-        weight_bytes; /* of a thread's workspace */
-} blocked_recipe;
+enum { NO_LANES = 4 }; /* sums that a tile needs to keep the multipliers busy */
 
 typedef struct {
     const npc_plan *plan;
     const npc_problem *problem;
-    const blocked_recipe *recipe;
+    const npc_blocked_recipe *recipe;
     const npc_tensors *tensors;
     const char *weights; /* packed, or NULL */
     char *workspace;
@@ -72,98 +54,12 @@ typedef struct {
     const char *weights;
 } blocked_block;
 
-_Static_assert(sizeof(blocked_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
-
-static double plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns) {
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    const npc_phases row = npc_phases_of(&rows, rows.kernel, band_rows);
-    const npc_phases column = npc_phases_of(&columns, columns.kernel, band_columns);
-    return (double)row.phases * (double)row.extent * (double)column.phases * (double)column.extent *
-           (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem) *
-           (double)npc_compute_size(problem->compute);
-}
-
-/* Bands of like size whose sums and planes fit, narrower than the image only where a row does not. */
-static void choose_band(const npc_plan *plan, blocked_recipe *recipe) {
-    const npc_problem *problem = &plan->problem;
-    const int64_t tile = plan->kernels->pixels, width = npc_columns(problem).output;
-    const int64_t height = npc_rows(problem).output;
-    int64_t columns = width, rows = 1;
-    if (width > BAND_PIXELS)
-        columns = npc_round_up(npc_ceil_div(width, npc_ceil_div(width, BAND_PIXELS)), tile);
-    while (columns > 4 * tile && plane_bytes(problem, 1, columns) > PLANE_BYTES)
-        columns = npc_round_up(columns / 2, tile);
-    while (columns > tile && plane_bytes(problem, 1, columns) > MOST_PLANE_BYTES)
-        columns = npc_round_up(columns / 2, tile);
-    columns = npc_min(columns, width);
-    while (rows < height && (rows + 1) * columns <= BAND_PIXELS &&
-           plane_bytes(problem, rows + 1, columns) <= PLANE_BYTES)
-        rows++;
-    recipe->band_rows = npc_ceil_div(height, npc_ceil_div(height, rows));
-    recipe->band_columns = columns;
-}
-
-static int64_t count_images(const npc_problem *problem) {
-    return problem->batch * problem->groups * npc_outer_outputs(problem);
-}
-
-static int64_t count_bands(const npc_problem *problem, const blocked_recipe *recipe) {
-    return count_images(problem) * npc_ceil_div(npc_rows(problem).output, recipe->band_rows) *
-           npc_ceil_div(npc_columns(problem).output, recipe->band_columns);
-}
-
-/* Gives every thread as much to do: by a few more bands, or by fewer output channels an item. */
-static void share_among_threads(npc_plan *plan, blocked_recipe *recipe) {
-    const npc_problem *problem = &plan->problem;
-    const int64_t height = npc_rows(problem).output, outputs = npc_group_outputs(problem);
-    const int64_t block = plan->kernels->lanes * NPC_BLOCK_VECTORS;
-    const double work = npc_multiplications(problem) / THREAD_WORK;
-    const int64_t threads = work < plan->threads ? npc_max(1, (int64_t)work) : plan->threads;
-    recipe->channels = outputs;
-    int64_t bands = count_bands(problem, recipe);
-    if (threads > 1 && bands % threads && bands < 8 * threads) {
-        const int64_t images = bands / npc_ceil_div(height, recipe->band_rows);
-        const int64_t row_bands = npc_ceil_div(height, recipe->band_rows);
-        int64_t more = row_bands;
-        while (more < row_bands + threads && images * more % threads) more++;
-        if (bands > threads && height >= 2 * more && npc_ceil_div(height, npc_ceil_div(height, more)) == more)
-            recipe->band_rows = npc_ceil_div(height, more);
-        else
-            recipe->channels = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, threads), block));
-    }
-    bands = count_bands(problem, recipe);
-    plan->threads = (int)npc_min(threads, bands * npc_ceil_div(outputs, recipe->channels));
-}
-
-static int64_t line_pixels(const npc_plan *plan, const blocked_recipe *recipe) {
-    return npc_round_up(recipe->band_rows * recipe->band_columns, plan->kernels->lanes);
-}
-
-static blocked_recipe recipe_of(npc_plan *plan) {
-    const npc_problem *problem = &plan->problem;
-    const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
-    blocked_recipe recipe = {.split = npc_split_evenly(problem, RUN)};
-    choose_band(plan, &recipe);
-    share_among_threads(plan, &recipe);
-    const int64_t reduction = npc_reduction(problem), block = lanes * NPC_BLOCK_VECTORS;
-    recipe.packs = !plan->prepacked && count_bands(problem, &recipe) < SHARED_BANDS * problem->groups &&
-                   reduction * block * size <= MOST_WEIGHT_BYTES;
-    const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
-                                 0, npc_rows(problem).kernel,  0, npc_columns(problem).kernel};
-    const npc_band band = {0, 0, recipe.band_rows, 0, recipe.band_columns};
-    recipe.plane_bytes = npc_aligned_bytes((npc_planes_of(problem, &taps, &band).elements + lanes) * size);
-    recipe.list_bytes = npc_aligned_bytes(2 * RUN * (int64_t)sizeof(int64_t));
-    recipe.bias_bytes = npc_aligned_bytes(npc_round_up(recipe.channels, block) * size);
-    recipe.sum_bytes = npc_aligned_bytes(line_pixels(plan, &recipe) * block * size);
-    recipe.line_bytes = npc_aligned_bytes(lanes * npc_max(line_pixels(plan, &recipe), RUN) * size);
-    recipe.weight_bytes = recipe.packs ? npc_aligned_bytes(reduction * block * size) : 0;
-    return recipe;
-}
+_Static_assert(sizeof(npc_blocked_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
 static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     if (problem->parts != 1) return "only for real results";
-    if (plane_bytes(problem, 1, plan->kernels->pixels) > MOST_PLANE_BYTES)
+    if (npc_blocked_plane_bytes(problem, 1, plan->kernels->pixels) > NPC_BLOCKED_MOST_BYTES)
         return "the input under one tile would not fit a cache";
     return NULL;
 }
@@ -174,12 +70,12 @@ static const char *worthwhile(const npc_plan *plan) {
     npc_plan single =
         *plan; /* the number of threads must not decide on the algorithm, or it would change bits */
     single.threads = 1;
-    const blocked_recipe recipe = recipe_of(&single);
+    const npc_blocked_recipe recipe = npc_blocked_cut(&single);
     const double lanes = plan->kernels->lanes, outputs = (double)npc_group_outputs(problem);
     const double height = (double)npc_rows(problem).output, reduction = (double)npc_reduction(problem);
     const int64_t width = npc_columns(problem).output,
                   blocks = npc_ceil_div(npc_group_outputs(problem), (int64_t)lanes);
-    const double bands = (double)count_bands(problem, &recipe) / (double)count_images(problem);
+    const double bands = (double)npc_blocked_bands(problem, &recipe) / (double)npc_blocked_images(problem);
     const double packing = recipe.packs ? 0.3 * reduction * outputs * bands : 0;
     const double tile = (double)npc_max(width, NO_LANES);
     const double here = (double)blocks * height * tile * (reduction + 8) + packing;
@@ -188,123 +84,19 @@ static const char *worthwhile(const npc_plan *plan) {
 }
 
 static void prepare(npc_plan *plan) {
-    const blocked_recipe recipe = recipe_of(plan);
+    const npc_blocked_recipe recipe = npc_blocked_cut(plan);
     plan->thread_bytes = (size_t)(recipe.plane_bytes + recipe.list_bytes + recipe.bias_bytes +
                                   recipe.sum_bytes + recipe.line_bytes + recipe.weight_bytes);
     memcpy(plan->recipe, &recipe, sizeof recipe);
 }
 
-/* Output channels of a group with those that only fill its last vector. */
-static int64_t padded_outputs(const npc_plan *plan) {
-    return npc_round_up(npc_group_outputs(&plan->problem), plan->kernels->lanes);
-}
-
 static size_t packed_bytes(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    blocked_recipe recipe;
+    npc_blocked_recipe recipe;
     memcpy(&recipe, plan->recipe, sizeof recipe);
     if (recipe.packs) return 0;
-    return (size_t)(problem->groups * padded_outputs(plan) * npc_reduction(problem)) *
+    return (size_t)(problem->groups * npc_blocked_outputs(plan) * npc_reduction(problem)) *
            npc_compute_size(problem->compute);
-}
-
-/* Where a run's elements, which lie by channel, outer tap, row, column, come to stand: channels after rows, so that the
- * rows of padding can be left out. */
-static void list_places(const npc_taps_block *taps, int64_t *places) {
-    for (int64_t c = 0; c < taps->channels; c++)
-        for (int64_t row = 0; row < taps->outers * taps->rows; row++)
-            for (int64_t column = 0; column < taps->columns; column++)
-                *places++ = (row * taps->channels + c) * taps->columns + column;
-}
-
-/* The run's first element in the weight's own order, and how many there are. */
-static int64_t first_element(const npc_problem *problem, const npc_taps_block *taps) {
-    return ((taps->channel * npc_outer_taps(problem) + taps->outer) * npc_rows(problem).kernel + taps->row) *
-               npc_columns(problem).kernel +
-           taps->column;
-}
-
-static int64_t count_elements(const npc_taps_block *taps) {
-    return taps->channels * taps->outers * taps->rows * taps->columns;
-}
-
-typedef struct {
-    const npc_plan *plan;
-    const npc_split *split;
-    const npc_tensor *weight;
-    int64_t *places;
-    char *rows; /* lanes * RUN elements, for weights that do not lie plainly */
-    int plain;
-} weight_packer;
-
-/* `count` output channels from k on, into a block of so many vectors. */
-static void pack_block(const weight_packer *packer, int64_t k, int64_t count, int vectors, char *target) {
-    const npc_problem *problem = &packer->plan->problem;
-    const npc_kernels *kernels = packer->plan->kernels;
-    const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = kernels->lanes;
-    for (int64_t run = 0; run < packer->split->blocks; run++) {
-        const npc_taps_block taps = npc_split_taps(problem, packer->split, run);
-        const int64_t from = first_element(problem, &taps);
-        npc_block_rows rows = {
-            .places = packer->places, .count = count_elements(&taps), .target_stride = vectors * lanes};
-        list_places(&taps, packer->places);
-        for (int v = 0; v < vectors; v++) {
-            const int64_t first = k + v * lanes;
-            rows.channels = (int)npc_min(lanes, count - v * lanes);
-            rows.target = target + v * lanes * size;
-            if (packer->plain) {
-                rows.source = packer->weight->data + (first * npc_reduction(problem) + from) * size;
-                rows.source_stride = npc_reduction(problem);
-            } else {
-                for (int i = 0; i < rows.channels; i++)
-                    npc_weights_load(problem, packer->weight, first + i, from, rows.count,
-                                     packer->rows + i * RUN * size);
-                rows.source = packer->rows;
-                rows.source_stride = RUN;
-            }
-            kernels->block_weights(&rows);
-        }
-        target += rows.count * vectors * lanes * size;
-    }
-}
-
-typedef struct {
-    const npc_plan *plan;
-    const blocked_recipe *recipe;
-    const npc_tensor *weight;
-    char *packed;
-} pack_job;
-
-static int vectors_at(const npc_plan *plan, int64_t left) {
-    return left > plan->kernels->lanes ? NPC_BLOCK_VECTORS : 1;
-}
-
-/* One block of one group: packed[group][block][run][outer tap][row][channel][column][output channel]. */
-static void pack_item(void *context, int64_t index, int thread) {
-    const pack_job *job = context;
-    const npc_problem *problem = &job->plan->problem;
-    const int64_t block = job->plan->kernels->lanes * NPC_BLOCK_VECTORS, outputs = npc_group_outputs(problem);
-    const int64_t blocks = npc_ceil_div(outputs, block), first = index % blocks * block;
-    int64_t places[RUN];
-    long double rows[4 * RUN]; /* the widest and best aligned: 4 lanes of it, 16 of float */
-    const weight_packer packer = {job->plan,    &job->recipe->split,
-                                  job->weight,  places,
-                                  (char *)rows, npc_weights_lie_plainly(problem, job->weight)};
-    const int64_t at = (index / blocks * padded_outputs(job->plan) + first) * npc_reduction(problem);
-    (void)thread;
-    pack_block(&packer, index / blocks * outputs + first, npc_min(block, outputs - first),
-               vectors_at(job->plan, outputs - first),
-               job->packed + at * (int64_t)npc_compute_size(problem->compute));
-}
-
-static void pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
-    const int64_t block = plan->kernels->lanes * NPC_BLOCK_VECTORS;
-    blocked_recipe recipe;
-    memcpy(&recipe, plan->recipe, sizeof recipe);
-    pack_job job = {plan, &recipe, weight, packed};
-    npc_parallel_for(plan->threads,
-                     plan->problem.groups * npc_ceil_div(npc_group_outputs(&plan->problem), block), pack_item,
-                     &job);
 }
 
 /* Offsets of a run's elements from its first channel on. */
@@ -427,7 +219,7 @@ static void store_lines(const blocked_item *item, const npc_block_rows *given, c
     npc_block_rows rows = *given;
     rows.target = item->lines;
     rows.count = item->band.rows * width;
-    rows.target_stride = line_pixels(job->plan, job->recipe);
+    rows.target_stride = npc_blocked_line(job->plan, job->recipe);
     job->plan->kernels->block_store(&rows);
     for (int k = 0; k < rows.channels; k++)
         for (int64_t row = 0; row < item->band.rows; row++)
@@ -481,27 +273,27 @@ static void run_block(blocked_item *item, blocked_block block) {
     const int64_t k = item->first + block.first;
     if (job->weights) {
         block.weights =
-            job->weights + (item->group * padded_outputs(job->plan) + k) * job->reduction * job->size;
+            job->weights + (item->group * npc_blocked_outputs(job->plan) + k) * job->reduction * job->size;
     } else {
-        const weight_packer packer = {job->plan,    &job->recipe->split, &job->tensors->weight,
-                                      item->places, item->lines,         job->plain};
-        pack_block(&packer, item->group * outputs + k, block.count, block.vectors, item->weights);
+        const npc_blocked_packer packer = {job->plan,    &job->recipe->split, &job->tensors->weight,
+                                           item->places, item->lines,         job->plain};
+        npc_blocked_pack_block(&packer, item->group * outputs + k, block.count, block.vectors, item->weights);
         block.weights = item->weights;
     }
     const char *weights = block.weights;
     for (int64_t run = 0; run < job->recipe->split.blocks; run++) {
         const npc_taps_block taps = npc_split_taps(job->problem, &job->recipe->split, run);
         run_run(item, &block, run, weights);
-        weights += count_elements(&taps) * pitch;
+        weights += npc_blocked_elements(&taps) * pitch;
     }
     store_block(item, &block);
 }
 
 static void place_workspace(blocked_item *item, int thread) {
-    const blocked_recipe *recipe = item->job->recipe;
+    const npc_blocked_recipe *recipe = item->job->recipe;
     item->packed = item->job->workspace + (size_t)thread * item->job->plan->thread_bytes;
     item->offsets = (int64_t *)(void *)(item->packed + recipe->plane_bytes);
-    item->places = item->offsets + RUN;
+    item->places = item->offsets + NPC_BLOCKED_RUN;
     item->bias = (char *)item->offsets + recipe->list_bytes;
     item->sums = item->bias + recipe->bias_bytes;
     item->lines = item->sums + recipe->sum_bytes;
@@ -522,7 +314,7 @@ static void load_bias(const blocked_item *item) {
 static void run_item(void *context, int64_t index, int thread) {
     const blocked_job *job = context;
     const npc_problem *problem = job->problem;
-    const blocked_recipe *recipe = job->recipe;
+    const npc_blocked_recipe *recipe = job->recipe;
     const npc_tensors *tensors = job->tensors;
     const int64_t outputs = npc_group_outputs(problem), outers = npc_outer_outputs(problem);
     const int64_t block = job->plan->kernels->lanes * NPC_BLOCK_VECTORS;
@@ -550,7 +342,7 @@ static void run_item(void *context, int64_t index, int thread) {
     for (int64_t k = 0; k < item.count; k += block) {
         const blocked_block next = {.first = k,
                                     .count = npc_min(block, item.count - k),
-                                    .vectors = vectors_at(job->plan, item.count - k)};
+                                    .vectors = npc_blocked_vectors(job->plan, item.count - k)};
         run_block(&item, next);
     }
 }
@@ -558,7 +350,7 @@ static void run_item(void *context, int64_t index, int thread) {
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
                       char *workspace) {
     const npc_problem *problem = &plan->problem;
-    blocked_recipe recipe;
+    npc_blocked_recipe recipe;
     memcpy(&recipe, plan->recipe, sizeof recipe);
     blocked_job job = {.plan = plan, .problem = problem, .recipe = &recipe, .tensors = tensors};
     job.weights = weights;
@@ -571,8 +363,9 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.reduction = npc_reduction(problem);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.plain = npc_weights_lie_plainly(problem, &tensors->weight);
-    npc_parallel_for(plan->threads, count_images(problem) * job.row_bands * job.column_bands * job.chunks,
-                     run_item, &job);
+    npc_parallel_for(plan->threads,
+                     npc_blocked_images(problem) * job.row_bands * job.column_bands * job.chunks, run_item,
+                     &job);
     return NPC_OK;
 }
 
@@ -582,6 +375,6 @@ const npc_algorithm npc_algorithm_blocked = {
     .worthwhile = worthwhile,
     .prepare = prepare,
     .packed_bytes = packed_bytes,
-    .pack = pack,
+    .pack = npc_blocked_pack,
     .run = run,
 };

@@ -30,6 +30,9 @@ cdef dict ACTIVATIONS = {
     "tanh": NPC_ACTIVATION_TANH, "silu": NPC_ACTIVATION_SILU, "hardswish": NPC_ACTIVATION_HARDSWISH,
 }
 
+cdef object ndarray = numpy.ndarray
+cdef Py_ssize_t LARGE_RESULT = 32 << 20  # below that the C library keeps freed memory too
+
 npc_parallel_start()
 
 
@@ -79,6 +82,7 @@ def plan(problem, options, prepacked=False):
     made.empty = problem.batch == 0
     made.channels_last = problem.channels_last
     made.shape, made.dtype = problem.output_shape, problem.dtype
+    made.allocate = kept_result if bytes_of(made.shape, made.dtype) >= LARGE_RESULT else numpy.empty
     made.plan.threads = options.threads
     made.plan.prepacked = prepacked
     made.plan.isa = find_isa(options.isa)
@@ -121,7 +125,7 @@ cdef class Memory:
         self.size = size
         self.data = npc_acquire(size)
         if self.data == NULL:
-            raise MemoryError(f"no memory for {size} bytes of kernels")
+            raise MemoryError(f"no memory for {size} bytes")
 
     def __dealloc__(self):
         npc_release(self.data)
@@ -151,6 +155,18 @@ def take_kernels(int threads, weight, taps, out):
         while taken:
             taken -= 1
             PyBuffer_Release(&views[taken])
+
+
+cdef Py_ssize_t bytes_of(tuple shape, dtype):
+    cdef Py_ssize_t size = dtype.itemsize
+    for n in shape:
+        size *= n
+    return size
+
+
+def kept_result(tuple shape, dtype):
+    """As `numpy.empty`, in memory that is kept when the array goes: fresh pages cost as much as filling them."""
+    return ndarray(shape, dtype, Memory(bytes_of(shape, dtype)))
 
 
 cdef const npc_isa *find_isa(name) except NULL:
@@ -233,6 +249,7 @@ cdef class CompiledPlan:
     cdef int axes
     cdef bint batched, channels_last, empty
     cdef object shape, dtype  # of the result
+    cdef readonly object allocate
 
     def __cinit__(self):
         memset(&self.plan, 0, sizeof(npc_plan))
@@ -332,8 +349,6 @@ cdef class CompiledPlan:
 # Plans of calls with plain arguments, so that the next one like them costs no more than looking it up.
 cdef dict seen = {}
 cdef int MOST_SEEN = 1024
-cdef object ndarray = numpy.ndarray
-cdef object empty = numpy.empty
 
 
 cdef bint is_plain(setting):
@@ -367,7 +382,7 @@ def again(options, function, input, weight, bias, tuple settings):
     if found is None:
         return None
     plan = <CompiledPlan> found
-    out = empty(plan.shape, plan.dtype)
+    out = plan.allocate(plan.shape, plan.dtype)
     plan.execute(input, weight, bias, out, None)
     return out
 

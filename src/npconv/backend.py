@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,6 +106,11 @@ def again(
 
 if unavailable is None:
     again = _core.again
+
+
+def allocator(plan: ExecutionPlan) -> Callable[[tuple[int, ...], numpy.dtype[Any]], Array]:
+    """What makes an empty result: the extension keeps the memory of large ones."""
+    return plan.allocate if unavailable is None and isinstance(plan, _core.CompiledPlan) else numpy.empty
 
 
 def remember(plan: ExecutionPlan, options: Options, call: tuple[Any, ...]) -> None:

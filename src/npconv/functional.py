@@ -9,7 +9,7 @@ from inspect import cleandoc
 from typing import Any, TypeVar
 
 import numpy
-from numpy import empty, ndarray
+from numpy import ndarray
 from numpy.typing import ArrayLike, DTypeLike
 
 from npconv import backend
@@ -57,11 +57,12 @@ class Plan:
 class Prepared:
     """All that is known of a call before its arrays are: what the cache holds."""
 
-    __slots__ = ("casts", "dtype", "plan", "problem", "run", "shape")
+    __slots__ = ("allocate", "casts", "dtype", "plan", "problem", "run", "shape")
 
     def __init__(self, problem: Problem, plan: backend.ExecutionPlan) -> None:
         self.problem, self.plan = problem, plan
         self.run, self.shape, self.dtype = plan.run, problem.output_shape, problem.dtype
+        self.allocate = backend.allocator(plan)
         given = problem.input_dtype, problem.weight_dtype, problem.bias_dtype
         self.casts = any(dtype is not None and problem.must_cast(dtype) for dtype in given)
 
@@ -69,6 +70,8 @@ class Prepared:
         return array.astype(self.dtype) if self.problem.must_cast(array.dtype) else array
 
 
+# stride, padding, dilation, groups, padding_mode, activation, data_format
+Settings = tuple[Any, Any, Any, Any, Any, Any, Any]
 Call = tuple[Prepared, Array, Array, Array | None]
 
 
@@ -127,13 +130,13 @@ def run_call(call: Call, out: Array | None = None, packed: Any = None) -> Array:
     prepared, input, weight, bias = call
     if out is not None:
         return _write(call, check_out(prepared.problem, out), packed)
-    result = empty(prepared.shape, prepared.dtype)
+    result = prepared.allocate(prepared.shape, prepared.dtype)
     prepared.run(input, weight, bias, result, packed)
     return result
 
 
 def _convolve(
-    function: str, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...], dtype: Any, out: Array | None
+    function: str, input: Any, weight: Any, bias: Any, settings: Settings, dtype: Any, out: Array | None
 ) -> Array:
     plain = out is None and dtype is None
     options = in_force()
@@ -155,7 +158,7 @@ def _write(call: Call, out: Array, packed: Any) -> Array:
     if target.flags.aligned and not shared and not _overlaps_itself(target):
         prepared.run(input, weight, bias, target, packed)
     else:
-        result = empty(prepared.shape, prepared.dtype)
+        result = prepared.allocate(prepared.shape, prepared.dtype)
         prepared.run(input, weight, bias, result, packed)
         numpy.copyto(target, result)
     return out

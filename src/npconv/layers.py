@@ -8,7 +8,7 @@ from inspect import cleandoc
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy
-from numpy import empty, ndarray
+from numpy import ndarray
 from numpy.typing import ArrayLike, DTypeLike
 
 from npconv._numpy import compute_dtype, slope, sum_but
@@ -224,8 +224,8 @@ class _Conv:
         if type(x) is ndarray and out is None:
             ready = weights.ready.get((options, x.shape, x.dtype))
             if ready is not None:
-                run, shape, dtype, *arrays, packed = ready
-                result = empty(shape, dtype)
+                run, allocate, shape, dtype, *arrays, packed = ready
+                result: Array = allocate(shape, dtype)
                 run(x, *arrays, result, packed)
                 return result
         call = self._prepare(x, weights, self._settings)
@@ -239,7 +239,7 @@ class _Conv:
             if len(weights.ready) >= MOST_READY:
                 weights.ready.clear()
             weights.ready[options, image.shape, image.dtype] = (
-                prepared.run, prepared.shape, prepared.dtype, *arrays, packed,
+                prepared.run, prepared.allocate, prepared.shape, prepared.dtype, *arrays, packed,
             )  # fmt: skip
         return run_call(call, out, packed)
 

@@ -1,0 +1,52 @@
+/* How problems are cut for the blocked algorithm, and their weights packed. */
+#ifndef NPC_BLOCKED_H
+#define NPC_BLOCKED_H
+
+#include "blocking.h"
+
+enum {
+    NPC_BLOCKED_RUN = 256,             /* elements of the reduction at a time */
+    NPC_BLOCKED_MOST_BYTES = 3 << 20, /* of packed input under a single tile */
+};
+
+typedef struct {
+    int64_t band_rows, band_columns;
+    int64_t channels; /* output channels of an item */
+    npc_split split;  /* the runs */
+    int64_t packs;    /* weights block by block, just before use */
+    int64_t plane_bytes, list_bytes, bias_bytes, sum_bytes, line_bytes,
+        weight_bytes; /* of a thread's workspace */
+} npc_blocked_recipe;
+
+/* Sets plan->threads too. */
+npc_blocked_recipe npc_blocked_cut(npc_plan *plan);
+int64_t npc_blocked_images(const npc_problem *problem);
+int64_t npc_blocked_bands(const npc_problem *problem, const npc_blocked_recipe *recipe);
+/* Bytes of the packed input under such a band. */
+double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns);
+/* Pixels of a line of sums that go to the result by way of the workspace. */
+int64_t npc_blocked_line(const npc_plan *plan, const npc_blocked_recipe *recipe);
+
+/* Output channels of a group with those that only fill its last vector. */
+int64_t npc_blocked_outputs(const npc_plan *plan);
+/* Vectors of a block with so many output channels left. */
+int npc_blocked_vectors(const npc_plan *plan, int64_t left);
+int64_t npc_blocked_elements(const npc_taps_block *taps);
+
+/* What packing a block of weights takes. */
+typedef struct {
+    const npc_plan *plan;
+    const npc_split *split;
+    const npc_tensor *weight;
+    int64_t *places;
+    char *rows; /* lanes * RUN elements, for weights that do not lie plainly */
+    int plain;
+} npc_blocked_packer;
+
+/* `count` output channels from k on, into a block of so many vectors. */
+void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count, int vectors,
+                            char *target);
+/* All of them: packed[group][block][run][outer tap][row][channel][column][output channel]. */
+void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
+
+#endif

@@ -1,0 +1,98 @@
+#include "blocked.h"
+
+#include "weights.h"
+
+enum {
+    BAND_PIXELS = 512,           /* whose sums stay in a second-level cache beside the planes */
+    PLANE_BYTES = 448 << 10,     /* of packed planes */
+    MOST_WEIGHT_BYTES = 3 << 20, /* of a block packed for use at once */
+    SHARED_BANDS = 8,            /* from so many on weights are packed once for all */
+    THREAD_WORK = 300 * 1000,    /* multiplications that pay for waking one more thread */
+};
+
+double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns) {
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const npc_phases row = npc_phases_of(&rows, rows.kernel, band_rows);
+    const npc_phases column = npc_phases_of(&columns, columns.kernel, band_columns);
+    return (double)row.phases * (double)row.extent * (double)column.phases * (double)column.extent *
+           (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem) *
+           (double)npc_compute_size(problem->compute);
+}
+
+/* Bands of like size whose sums and planes fit, narrower than the image only where a row does not. */
+static void choose_band(const npc_plan *plan, npc_blocked_recipe *recipe) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t tile = plan->kernels->pixels, width = npc_columns(problem).output;
+    const int64_t height = npc_rows(problem).output;
+    int64_t columns = width, rows = 1;
+    if (width > BAND_PIXELS)
+        columns = npc_round_up(npc_ceil_div(width, npc_ceil_div(width, BAND_PIXELS)), tile);
+    while (columns > 4 * tile && npc_blocked_plane_bytes(problem, 1, columns) > PLANE_BYTES)
+        columns = npc_round_up(columns / 2, tile);
+    while (columns > tile && npc_blocked_plane_bytes(problem, 1, columns) > NPC_BLOCKED_MOST_BYTES)
+        columns = npc_round_up(columns / 2, tile);
+    columns = npc_min(columns, width);
+    while (rows < height && (rows + 1) * columns <= BAND_PIXELS &&
+           npc_blocked_plane_bytes(problem, rows + 1, columns) <= PLANE_BYTES)
+        rows++;
+    recipe->band_rows = npc_ceil_div(height, npc_ceil_div(height, rows));
+    recipe->band_columns = columns;
+}
+
+int64_t npc_blocked_images(const npc_problem *problem) {
+    return problem->batch * problem->groups * npc_outer_outputs(problem);
+}
+
+int64_t npc_blocked_bands(const npc_problem *problem, const npc_blocked_recipe *recipe) {
+    return npc_blocked_images(problem) * npc_ceil_div(npc_rows(problem).output, recipe->band_rows) *
+           npc_ceil_div(npc_columns(problem).output, recipe->band_columns);
+}
+
+/* Gives every thread as much to do: by a few more bands, or by fewer output channels an item. */
+static void share_among_threads(npc_plan *plan, npc_blocked_recipe *recipe) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t height = npc_rows(problem).output, outputs = npc_group_outputs(problem);
+    const int64_t block = plan->kernels->lanes * NPC_BLOCK_VECTORS;
+    const double work = npc_multiplications(problem) / THREAD_WORK;
+    const int64_t threads = work < plan->threads ? npc_max(1, (int64_t)work) : plan->threads;
+    recipe->channels = outputs;
+    int64_t bands = npc_blocked_bands(problem, recipe);
+    if (threads > 1 && bands % threads && bands < 8 * threads) {
+        const int64_t images = bands / npc_ceil_div(height, recipe->band_rows);
+        const int64_t row_bands = npc_ceil_div(height, recipe->band_rows);
+        int64_t more = row_bands;
+        while (more < row_bands + threads && images * more % threads) more++;
+        if (bands > threads && height >= 2 * more && npc_ceil_div(height, npc_ceil_div(height, more)) == more)
+            recipe->band_rows = npc_ceil_div(height, more);
+        else
+            recipe->channels = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, threads), block));
+    }
+    bands = npc_blocked_bands(problem, recipe);
+    plan->threads = (int)npc_min(threads, bands * npc_ceil_div(outputs, recipe->channels));
+}
+
+int64_t npc_blocked_line(const npc_plan *plan, const npc_blocked_recipe *recipe) {
+    return npc_round_up(recipe->band_rows * recipe->band_columns, plan->kernels->lanes);
+}
+
+npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
+    npc_blocked_recipe recipe = {.split = npc_split_evenly(problem, NPC_BLOCKED_RUN)};
+    choose_band(plan, &recipe);
+    share_among_threads(plan, &recipe);
+    const int64_t reduction = npc_reduction(problem), block = lanes * NPC_BLOCK_VECTORS;
+    recipe.packs = !plan->prepacked && npc_blocked_bands(problem, &recipe) < SHARED_BANDS * problem->groups &&
+                   reduction * block * size <= MOST_WEIGHT_BYTES;
+    const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
+                                 0, npc_rows(problem).kernel,  0, npc_columns(problem).kernel};
+    const npc_band band = {0, 0, recipe.band_rows, 0, recipe.band_columns};
+    recipe.plane_bytes = npc_aligned_bytes((npc_planes_of(problem, &taps, &band).elements + lanes) * size);
+    recipe.list_bytes = npc_aligned_bytes(2 * NPC_BLOCKED_RUN * (int64_t)sizeof(int64_t));
+    recipe.bias_bytes = npc_aligned_bytes(npc_round_up(recipe.channels, block) * size);
+    recipe.sum_bytes = npc_aligned_bytes(npc_blocked_line(plan, &recipe) * block * size);
+    recipe.line_bytes =
+        npc_aligned_bytes(lanes * npc_max(npc_blocked_line(plan, &recipe), NPC_BLOCKED_RUN) * size);
+    recipe.weight_bytes = recipe.packs ? npc_aligned_bytes(reduction * block * size) : 0;
+    return recipe;
+}

@@ -1,0 +1,100 @@
+#include "blocked.h"
+
+#include <string.h>
+
+#include "../parallel.h"
+#include "weights.h"
+
+int64_t npc_blocked_outputs(const npc_plan *plan) {
+    return npc_round_up(npc_group_outputs(&plan->problem), plan->kernels->lanes);
+}
+
+int npc_blocked_vectors(const npc_plan *plan, int64_t left) {
+    return left > plan->kernels->lanes ? NPC_BLOCK_VECTORS : 1;
+}
+
+/* Where a run's elements, which lie by channel, outer tap, row, column, come to stand: channels after rows, so that the
+ * rows of padding can be left out. */
+static void list_places(const npc_taps_block *taps, int64_t *places) {
+    for (int64_t c = 0; c < taps->channels; c++)
+        for (int64_t row = 0; row < taps->outers * taps->rows; row++)
+            for (int64_t column = 0; column < taps->columns; column++)
+                *places++ = (row * taps->channels + c) * taps->columns + column;
+}
+
+/* The run's first element in the weight's own order, and how many there are. */
+static int64_t first_element(const npc_problem *problem, const npc_taps_block *taps) {
+    return ((taps->channel * npc_outer_taps(problem) + taps->outer) * npc_rows(problem).kernel + taps->row) *
+               npc_columns(problem).kernel +
+           taps->column;
+}
+
+int64_t npc_blocked_elements(const npc_taps_block *taps) {
+    return taps->channels * taps->outers * taps->rows * taps->columns;
+}
+
+void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count, int vectors,
+                            char *target) {
+    const npc_problem *problem = &packer->plan->problem;
+    const npc_kernels *kernels = packer->plan->kernels;
+    const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = kernels->lanes;
+    for (int64_t run = 0; run < packer->split->blocks; run++) {
+        const npc_taps_block taps = npc_split_taps(problem, packer->split, run);
+        const int64_t from = first_element(problem, &taps);
+        npc_block_rows rows = {
+            .places = packer->places, .count = npc_blocked_elements(&taps), .target_stride = vectors * lanes};
+        list_places(&taps, packer->places);
+        for (int v = 0; v < vectors; v++) {
+            const int64_t first = k + v * lanes;
+            rows.channels = (int)npc_min(lanes, count - v * lanes);
+            rows.target = target + v * lanes * size;
+            if (packer->plain) {
+                rows.source = packer->weight->data + (first * npc_reduction(problem) + from) * size;
+                rows.source_stride = npc_reduction(problem);
+            } else {
+                for (int i = 0; i < rows.channels; i++)
+                    npc_weights_load(problem, packer->weight, first + i, from, rows.count,
+                                     packer->rows + i * NPC_BLOCKED_RUN * size);
+                rows.source = packer->rows;
+                rows.source_stride = NPC_BLOCKED_RUN;
+            }
+            kernels->block_weights(&rows);
+        }
+        target += rows.count * vectors * lanes * size;
+    }
+}
+
+typedef struct {
+    const npc_plan *plan;
+    const npc_blocked_recipe *recipe;
+    const npc_tensor *weight;
+    char *packed;
+} pack_job;
+
+/* One block of one group: packed[group][block][run][outer tap][row][channel][column][output channel]. */
+static void pack_item(void *context, int64_t index, int thread) {
+    const pack_job *job = context;
+    const npc_problem *problem = &job->plan->problem;
+    const int64_t block = job->plan->kernels->lanes * NPC_BLOCK_VECTORS, outputs = npc_group_outputs(problem);
+    const int64_t blocks = npc_ceil_div(outputs, block), first = index % blocks * block;
+    int64_t places[NPC_BLOCKED_RUN];
+    long double rows[4 * NPC_BLOCKED_RUN]; /* the widest and best aligned: 4 lanes of it, 16 of float */
+    const npc_blocked_packer packer = {job->plan,    &job->recipe->split,
+                                       job->weight,  places,
+                                       (char *)rows, npc_weights_lie_plainly(problem, job->weight)};
+    const int64_t at = (index / blocks * npc_blocked_outputs(job->plan) + first) * npc_reduction(problem);
+    (void)thread;
+    npc_blocked_pack_block(&packer, index / blocks * outputs + first, npc_min(block, outputs - first),
+                           npc_blocked_vectors(job->plan, outputs - first),
+                           job->packed + at * (int64_t)npc_compute_size(problem->compute));
+}
+
+void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
+    const int64_t block = plan->kernels->lanes * NPC_BLOCK_VECTORS;
+    npc_blocked_recipe recipe;
+    memcpy(&recipe, plan->recipe, sizeof recipe);
+    pack_job job = {plan, &recipe, weight, packed};
+    npc_parallel_for(plan->threads,
+                     plan->problem.groups * npc_ceil_div(npc_group_outputs(&plan->problem), block), pack_item,
+                     &job);
+}

@@ -9,6 +9,7 @@ array([[[[4., 4.],
 __version__ = "0.1.0"
 
 from npconv.config import show_config
+from npconv.folding import fold, unfold
 from npconv.functional import Plan, conv, conv1d, conv2d, conv3d, explain
 from npconv.layers import Conv1d, Conv2d, Conv3d
 from npconv.options import get_options, options, set_options
@@ -24,8 +25,10 @@ __all__ = [
     "conv2d",
     "conv3d",
     "explain",
+    "fold",
     "get_options",
     "options",
     "set_options",
     "show_config",
+    "unfold",
 ]

@@ -79,6 +79,11 @@ cdef extern from "plan.h" nogil:
     void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed)
     npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const void *packed)
 
+cdef extern from "fold.h" nogil:
+    int npc_fold_threads(const npc_problem *problem, int threads)
+    void npc_unfold(const npc_problem *problem, int threads, const npc_tensor *image, char *columns)
+    npc_status npc_fold(const npc_problem *problem, int threads, const npc_tensor *columns, char *image)
+
 cdef extern from "memory.h" nogil:
     void *npc_acquire(size_t bytes)
     void npc_release(void *block)

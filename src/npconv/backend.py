@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from npconv import _numpy
+from npconv import _numpy, _numpy_folding
 
 if TYPE_CHECKING:
     from npconv._core import Config
@@ -56,6 +56,17 @@ class ExecutionPlan(Protocol):
     def run(self, input: Array, weight: Array, bias: Array | None, out: Array, packed: Any = None) -> None: ...
 
 
+class FoldingPlan(Protocol):
+    """An `unfold` or `fold` with everything decided; `run` may be called by many threads at once."""
+
+    @property
+    def backend(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+    def run(self, input: Array, out: Array) -> None: ...
+
+
 def algorithms() -> tuple[str, ...]:
     """Every algorithm that can be forced, best first."""
     compiled = _core.ALGORITHMS if unavailable is None else ()
@@ -88,3 +99,10 @@ def plan(problem: Problem, options: Options, prepacked: bool = False) -> Executi
     if choose(options) == "compiled":
         return _core.plan(problem, options, prepacked)
     return _numpy.plan(problem, options)
+
+
+def plan_folding(problem: Problem, options: Options) -> FoldingPlan:
+    """As `plan`, for `unfold` and `fold`, which know one algorithm a backend."""
+    if choose(options) == "compiled":
+        return _core.plan_folding(problem, options)
+    return _numpy_folding.NumpyFolding(problem)

@@ -28,10 +28,10 @@ def numpy_backend():
 @pytest.fixture(params=[1, 300, 2000, 20000])
 def small_blocks(request, monkeypatch):
     """Blocks of so few bytes that small problems are cut along every axis."""
-    functional._planned.cache_clear()
+    functional.planned.cache_clear()
     monkeypatch.setattr(_numpy, "BLOCK_BYTES", request.param)
     yield
-    functional._planned.cache_clear()
+    functional.planned.cache_clear()
 
 
 def check(rng, input_shape, weight_shape, dtype="f8", **arguments):

@@ -259,7 +259,7 @@ def plan_folding(problem, options):
     cdef CompiledFolding made = CompiledFolding()
     describe(&made.problem, problem, options)
     describe_types(&made.tensor, problem, problem.input_dtype)
-    made.folds = problem.function == "fold"
+    made.folds = problem.operation == "fold"
     made.axes = 1 if made.folds else problem.spatial_axes
     made.batched = problem.batched
     made.empty = problem.batch == 0
@@ -288,7 +288,7 @@ cdef class CompiledFolding:
         return npc_thread_limit(self.most_threads)
 
     def run(self, input, out):
-        """`out`, contiguous, aligned and in native order, becomes the result; the input as the problem describes it, of an `unfold` in native order."""
+        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
         cdef npc_tensor tensor = self.tensor
         cdef npc_status status = NPC_OK
         cdef Py_buffer given, result

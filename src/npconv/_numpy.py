@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from numpy.lib.stride_tricks import as_strided
@@ -133,6 +133,47 @@ class NumpyPlan:
         samples, groups, *outputs = block
         into = result[(_slice(samples), _slice(groups, self._group_outputs), *map(_slice, outputs))]
         numpy.copyto(into, product.reshape(into.shape), casting="unsafe")
+
+
+class WeightGradientPlan(NumpyPlan):
+    """The gradient of a convolution's weight, over the same blocks: the product of the gradient with the windows."""
+
+    algorithm = "matmul"
+
+    def run(self, input: Array, weight: Array, bias: Array | None, out: Array, packed: None = None) -> None:
+        """`weight` is the gradient of the output, `out` becomes that of the weight."""
+        p = self._problem
+        image, gradient = self._channels_first(input), self._channels_first(weight)
+        sums = numpy.zeros((p.groups, self._group_outputs, self._reduction), compute_dtype(p.dtype))
+        dtype = self._gradient_dtype(image, gradient) if p.batch else sums.dtype
+        with numpy.errstate(all="ignore"):
+            for block in _blocks((p.batch, p.groups, *p.output_size), self._steps):
+                self._add(sums, image, gradient, block, dtype)
+            numpy.copyto(out, sums.reshape(out.shape), casting="unsafe")
+
+    def _gradient_dtype(self, image: Array, gradient: Array) -> DType:
+        """As `_compute_dtype`, for the sums of one block."""
+        own, *exact = _compute_dtypes(self._problem.dtype)
+        samples, _, *box = self._steps
+        if exact and samples * math.prod(box) * _largest(image) * _largest(gradient) <= 2**53:
+            return exact[0]
+        return own
+
+    def _add(self, sums: Array, image: Array, gradient: Array, block: _Block, dtype: DType) -> None:
+        samples, groups, *outputs = block
+        columns = self._columns(image, block, dtype)
+        part = gradient[(_slice(samples), _slice(groups, self._group_outputs), *map(_slice, outputs))]
+        part = part.astype(dtype, copy=False).reshape(len(samples), len(groups), self._group_outputs, -1)
+        into = sums[_slice(groups)]
+        for sample in range(len(samples)):
+            windows = columns[sample].swapaxes(-1, -2)
+            product = numpy.empty((len(groups), self._group_outputs, self._reduction), dtype)
+            if dtype.char in "fdFD":
+                numpy.matmul(part[sample], windows.conj() if dtype.kind == "c" else windows, out=product)
+            else:
+                conjugate = windows.conj() if dtype.kind == "c" else windows
+                numpy.einsum("gkp,gpr->gkr", part[sample], conjugate, out=product)
+            into += product if product.dtype == into.dtype else product.astype(numpy.int64).astype(into.dtype)
 
 
 class _Axis:
@@ -263,6 +304,65 @@ def _activate(x: Array, name: str, a: float, b: float) -> Array:
         gate = 1 / (1 + numpy.exp(-x))  # e^-x overflows to infinity, which makes the 0 it should
         numpy.copyto(x, x * gate if name == "silu" else gate)
     return x
+
+
+def slope(x: Array, activation: str | tuple[Any, ...]) -> Array:
+    """The derivative of an activation at these sums, as a caller names it; at kinks what torch makes of it."""
+    name, *numbers = (activation,) if isinstance(activation, str) else activation
+    x = x.astype(compute_dtype(x.dtype), copy=False)
+    derivative: Array
+    with numpy.errstate(all="ignore"):
+        if name == "clip":
+            derivative = (x >= numbers[0]) & (x <= numbers[1])
+        elif name in ("relu", "relu6"):
+            derivative = (x > 0) & ((x < 6) | (name == "relu"))
+        elif name == "leaky_relu":
+            derivative = numpy.where(x > 0, x.dtype.type(1), x.dtype.type(numbers[0]))
+        elif name == "hardswish":
+            derivative = numpy.where(x > -3, numpy.where(x < 3, x / 3 + x.dtype.type(0.5), 1), 0)
+        elif name == "tanh":
+            derivative = 1 - numpy.square(numpy.tanh(x))
+        else:
+            gate = 1 / (1 + numpy.exp(-x))
+            derivative = gate * (1 - gate) * (x if name == "silu" else 1) + (gate if name == "silu" else 0)
+        return derivative.astype(x.dtype, copy=False)
+
+
+def sum_but(array: Array, axis: int, dtype: DType) -> Array:
+    """The sums over all axes but one, floats through double precision."""
+    wide = numpy.dtype(numpy.float64) if dtype.kind == "f" and dtype.itemsize < 8 else dtype
+    if dtype == numpy.complex64:
+        wide = numpy.dtype(numpy.complex128)
+    others = tuple(number for number in range(array.ndim) if number != axis)
+    with numpy.errstate(all="ignore"):
+        total: Array = array.sum(others, dtype=wide)
+        return total.astype(dtype, copy=False)
+
+
+def finish(sums: Array, activation: tuple[str, float, float] | None, dtype: DType) -> Array:
+    """Sums as results of this type."""
+    with numpy.errstate(all="ignore"):
+        sums = sums.astype(compute_dtype(dtype))
+        return (sums if activation is None else _activate(sums, *activation)).astype(dtype, copy=False)
+
+
+def fold_border(padded: Array, number: int, size: int, pair: tuple[int, int], mode: str) -> Array:
+    """What is left of an axis of `size` and its padding when each element of that is added to the one it repeats."""
+    folded = _at(padded, number, slice(pair[0], pair[0] + size)).copy()
+    sides = (-pair[0], 0, slice(0, pair[0])), (size, size + pair[1], slice(pair[0] + size, None))
+    for first, stop, side in sides:
+        border, target = _at(padded, number, side).swapaxes(0, number), folded.swapaxes(0, number)
+        elements = _border(numpy.arange(first, stop, dtype=numpy.int64), size, mode)
+        if mode == "replicate":
+            target[elements[:1]] += border.sum(0, dtype=border.dtype)
+        else:
+            target[elements] += border  # no element twice on one side
+    return folded
+
+
+def compute_dtype(dtype: DType) -> DType:
+    """The type of sums for a result of this type."""
+    return _compute_dtypes(dtype)[0]
 
 
 def _compute_dtypes(dtype: DType) -> tuple[DType, ...]:

@@ -29,7 +29,7 @@ class NumpyFolding:
         p = self._problem
         if p.batch == 0:
             return
-        if p.function == "fold":
+        if p.operation == "fold":
             self._fold(input.reshape(p.batch, p.input_channels, math.prod(p.kernel_size), -1), self._image(out))
         else:
             self._unfold(self._image(input), out.reshape(p.batch, p.input_channels, math.prod(p.kernel_size), -1))

@@ -31,6 +31,7 @@ ACTIVATIONS = {
     "hardswish": ("hardswish", 0.0, 0.0),
 }
 ACCEPTED_ACTIVATIONS = f"None, {', '.join(map(repr, ACTIVATIONS))}, ('leaky_relu', slope) or ('clip', low, high)"
+_OPERANDS = {"input_gradient": ("grad_output", "weight"), "weight_gradient": ("input", "grad_output")}
 
 
 class Arguments(NamedTuple):
@@ -51,10 +52,18 @@ class Arguments(NamedTuple):
     activation: str | tuple[Any, ...] | None
     data_format: str
     dtype: DType | None
+    operation: str = "convolution"
+    output_padding: int | tuple[int, ...] = 0  # of a transposed convolution
+    grad_shape: tuple[int, ...] | None = None  # of `grad_output`, whose dtype then stands in one of the fields above
 
     @property
     def shapes(self) -> str:
         return f"input shape {self.input_shape}, weight shape {self.weight_shape}"
+
+    @property
+    def operands(self) -> tuple[str, str]:
+        """What the caller knows the arrays of `input_dtype` and `weight_dtype` as."""
+        return _OPERANDS.get(self.operation, ("input", "weight"))
 
 
 def as_array(function: str, name: str, value: Any) -> Array:
@@ -115,6 +124,12 @@ def canonical_padding(function: str, value: Any) -> int | str | tuple[int | tupl
     if type(value) is tuple or (type(value) is not int and _is_sequence(value)):
         return tuple([canonical_axes(function, "padding", item) for item in value])
     return canonical_integer(function, "padding", value)
+
+
+def canonical_shape(function: str, name: str, value: Any) -> tuple[int, ...]:
+    if not _is_sequence(value):
+        raise TypeError(f"{function}: {name} must be a sequence of integers, got {brief(value)}")
+    return tuple([canonical_integer(function, name, item) for item in value])
 
 
 def canonical_name(function: str, name: str, value: object, accepted: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from npconv import _numpy, _numpy_folding
+from npconv import _numpy, _numpy_folding, phases
 
 if TYPE_CHECKING:
     from npconv._core import Config
@@ -96,6 +96,10 @@ def choose(options: Options) -> str:
 
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> ExecutionPlan:
     """ValueError if a forced algorithm does not take the problem, RuntimeError if a forced backend is missing."""
+    if problem.operation == "transposed":
+        return phases.plan(problem, choose(options), lambda phase: plan(phase, options, prepacked))
+    if problem.operation == "weight_gradient":
+        return _numpy.WeightGradientPlan(problem)
     if choose(options) == "compiled":
         return _core.plan(problem, options, prepacked)
     return _numpy.plan(problem, options)

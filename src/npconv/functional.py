@@ -72,7 +72,7 @@ Call = tuple[Prepared, Array, Array, Array | None]
 
 
 @functools.lru_cache(maxsize=1024)
-def _planned(options: Options, prepacked: bool, *arguments: Any) -> Prepared:
+def planned(options: Options, prepacked: bool, *arguments: Any) -> Prepared:
     problem = build(Arguments(*arguments))
     return Prepared(problem, backend.plan(problem, options, prepacked))
 
@@ -103,7 +103,7 @@ def prepare(
     plain = type(stride) is type(padding) is type(dilation) is type(groups) is int and activation is None
     if not (plain and dtype is None and type(padding_mode) is type(data_format) is str):
         settings = canonical_settings(function, *settings)
-    prepared = _planned(
+    prepared = planned(
         in_force(),
         prepacked,
         function,
@@ -121,7 +121,7 @@ def prepare(
     return prepared, input, weight, bias
 
 
-def run_call(call: Call, out: Array | None, packed: Any = None) -> Array:
+def run_call(call: Call, out: Array | None = None, packed: Any = None) -> Array:
     """The result, in `out` if that is given. `packed` is what the plan made of the weight beforehand, if anything."""
     prepared, input, weight, bias = call
     if out is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from inspect import cleandoc
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy
 from numpy.typing import ArrayLike, DTypeLike
 
+from npconv._numpy import compute_dtype, slope, sum_but
 from npconv.arguments import (
     Activation,
     Arguments,
@@ -21,12 +23,14 @@ from npconv.arguments import (
     canonical_integer,
     canonical_settings,
 )
-from npconv.functional import prepare, run_call
-from npconv.problem import build
+from npconv.functional import Call, prepare, run_call
+from npconv.grad import prepare_input, prepare_weight
+from npconv.problem import Problem, build, check_grad_output
 
 Layer = TypeVar("Layer", bound="_Conv")
-# stride, padding, dilation, groups, padding_mode, activation, data_format, as `canonical_settings` gives them
-Settings = tuple[Any, Any, Any, int, str, Any, str]
+# stride, padding, dilation, groups, padding_mode, activation, data_format, as `canonical_settings` gives them; of a
+# transposed layer stride, padding, output_padding, groups, dilation, activation, data_format
+Settings = tuple[Any, Any, Any, Any, Any, Any, Any]
 
 
 class _Weights:
@@ -42,6 +46,7 @@ class _Weights:
 class _Conv:
     _function: ClassVar[str]
     _axes: ClassVar[int]
+    _channels: ClassVar[str] = "K, C/groups"
 
     def __init__(
         self,
@@ -60,19 +65,9 @@ class _Conv:
         dtype: DTypeLike = numpy.float32,
         rng: Any = None,
     ) -> None:
-        shape = self._weight_shape(in_channels, out_channels, kernel_size, groups)
-        kind = canonical_dtype(type(self).__name__, dtype)
-        if kind is None or kind.kind != "f":
-            raise TypeError(f"{type(self).__name__}: dtype must be a float to draw weights of, got {kind}")
-        # Kaiming uniform with a = sqrt(5), as torch: uniform in +-1 / sqrt(fan in), for the bias too.
-        bound = 1 / math.sqrt(math.prod(shape[1:]))
-        generator = numpy.random.default_rng(rng)
-        weight = generator.uniform(-bound, bound, shape).astype(kind)
-        self._set(
-            weight,
-            generator.uniform(-bound, bound, shape[0]).astype(kind) if bias else None,
-            (stride, padding, dilation, groups, padding_mode, activation, data_format),
-        )
+        inputs, outputs, *kernel = self._weight_shape(in_channels, out_channels, kernel_size, groups)
+        settings = stride, padding, dilation, groups, padding_mode, activation, data_format
+        self._draw((outputs, inputs // int(groups), *kernel), outputs, bias, settings, dtype, rng)
 
     @classmethod
     def from_weights(
@@ -98,22 +93,42 @@ class _Conv:
         >>> blur(numpy.ones((1, 1, 5, 5))).shape
         (1, 1, 5, 5)
         """
+        return cls._made(
+            weight, bias, (stride, padding, dilation, groups, padding_mode, activation, data_format), dtype
+        )
+
+    @classmethod
+    def _made(
+        cls: type[Layer], weight: ArrayLike, bias: ArrayLike | None, settings: Settings, dtype: DTypeLike | None
+    ) -> Layer:
         layer = cls.__new__(cls)
-        settings = stride, padding, dilation, groups, padding_mode, activation, data_format
         kind = canonical_dtype(cls.__name__, dtype)
         copied = numpy.array(as_array(cls.__name__, "weight", weight), dtype=kind, order="C")
         offset = None if bias is None else numpy.array(as_array(cls.__name__, "bias", bias), dtype=kind)
         if copied.ndim != cls._axes + 2 or 0 in copied.shape:
             raise ValueError(
-                f"{cls.__name__}: weight must have {cls._axes + 2} axes (K, C/groups, *kernel), none of size 0, got "
-                f"weight shape {copied.shape}"
+                f"{cls.__name__}: weight must have {cls._axes + 2} axes ({cls._channels}, *kernel), none of size 0, "
+                f"got weight shape {copied.shape}"
             )
         layer._set(copied, offset, settings)
         return layer
 
+    def _draw(
+        self, shape: tuple[int, ...], out_channels: int, bias: bool, settings: Settings, dtype: DTypeLike, rng: Any
+    ) -> None:
+        kind = canonical_dtype(type(self).__name__, dtype)
+        if kind is None or kind.kind != "f":
+            raise TypeError(f"{type(self).__name__}: dtype must be a float to draw weights of, got {kind}")
+        # Kaiming uniform with a = sqrt(5), as torch: uniform in +-1 / sqrt(fan in), for the bias too.
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        generator = numpy.random.default_rng(rng)
+        weight = generator.uniform(-bound, bound, shape).astype(kind)
+        self._set(weight, generator.uniform(-bound, bound, out_channels).astype(kind) if bias else None, settings)
+
     def _weight_shape(
         self, in_channels: int, out_channels: int, kernel_size: IntPerAxis, groups: int
     ) -> tuple[int, ...]:
+        """Input and output channels, and the sizes of the kernel."""
         name = type(self).__name__
         counts = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
         for argument, value in counts.items():
@@ -129,10 +144,15 @@ class _Conv:
             raise ValueError(
                 f"{name}: kernel_size must be one integer from 1 up, or {self._axes} of them, got {kernel_size!r}"
             )
-        return (int(out_channels), int(in_channels) // int(groups), *sizes)
+        return (int(in_channels), int(out_channels), *sizes)
+
+    @classmethod
+    def _canonical(cls, settings: Settings) -> Settings:
+        canonical = canonical_settings(cls.__name__, *settings, None)
+        return cast("Settings", canonical[:7])
 
     def _set(self, weight: Array, bias: Array | None, settings: Settings) -> None:
-        self._settings = cast("Settings", canonical_settings(type(self).__name__, *settings, None)[:7])
+        self._settings = self._canonical(settings)
         self._check(weight, bias)
         self._weights = _Weights(_frozen(weight), None if bias is None else _frozen(bias))
 
@@ -196,7 +216,7 @@ class _Conv:
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
         weights = self._weights
-        call = prepare(self._function, x, weights.weight, weights.bias, *self._settings, None, True)
+        call = self._prepare(x, weights, self._settings)
         plan = call[0].plan
         packing = plan.packing
         if packing is None:
@@ -205,6 +225,47 @@ class _Conv:
         if packed is None:
             packed = weights.packed[packing] = plan.pack(call[2])
         return run_call(call, out, packed)
+
+    def _prepare(self, x: ArrayLike, weights: _Weights, settings: Settings) -> Call:
+        return prepare(self._function, x, weights.weight, weights.bias, *settings, None, True)
+
+    def backward(self, x: ArrayLike, grad_output: ArrayLike) -> tuple[Array, Array, Array | None]:
+        """The gradients of `x`, weight and bias, from that of the layer's result for `x`; None where there is no bias.
+
+        All of them have the dtype of that result. Through an activation, and at its kinks, they are torch's; the sums
+        before it are computed again. The gradient of complex numbers is torch's too.
+
+        >>> import numpy, npconv
+        >>> layer = npconv.Conv1d.from_weights([[[1.0, 2.0]]], [0.0])
+        >>> layer.backward([[[1.0, 10.0, 100.0]]], [[[1.0, 1.0]]])
+        (array([[[1., 3., 2.]]]), array([[[ 11., 110.]]]), array([2.]))
+        """
+        function = f"{type(self).__name__}.backward"
+        weights, settings = self._weights, self._settings
+        image, grad = as_array(function, "x", x), as_array(function, "grad_output", grad_output)
+        activation, data_format = settings[-2:]
+        call = self._prepare(image, weights, (*settings[:-2], None, data_format))
+        problem = replace(call[0].problem, function=function)
+        check_grad_output(problem, grad)
+        if activation is not None:
+            grad = slope(run_call(call), activation) * grad.astype(compute_dtype(problem.dtype), copy=False)
+            grad = grad.astype(problem.dtype, copy=False)
+        grad_bias = None
+        if weights.bias is not None:
+            axis = grad.ndim - 1 if data_format == "channels_last" else grad.ndim - 1 - self._axes
+            grad_bias = sum_but(grad, axis, problem.dtype)
+        return (*self._gradients(function, problem, image, weights.weight, grad), grad_bias)
+
+    def _gradients(
+        self, function: str, problem: Problem, x: Array, weight: Array, grad_output: Array
+    ) -> tuple[Array, Array]:
+        """Of `x` and of the weight."""
+        stride, padding, dilation, groups, padding_mode, _, data_format = self._settings
+        settings = stride, padding, dilation, groups, padding_mode, None, data_format, problem.dtype
+        return (
+            run_call(prepare_input(function, x.shape, weight, grad_output, *settings)),
+            run_call(prepare_weight(function, x, weight.shape, grad_output, *settings)),
+        )
 
     def __getstate__(self) -> tuple[Array, Array | None, Settings]:
         return self._weights.weight, self._weights.bias, self._settings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy
@@ -25,16 +25,26 @@ from npconv.arguments import (
     canonical_name,
 )
 
-_SPATIAL_AXES = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
+_SPATIAL_AXES = {
+    name.format(axes): axes
+    for axes in (1, 2, 3)
+    for name in ("conv{}d", "conv_transpose{}d", "conv{}d_input", "conv{}d_weight")
+}
 _IMAGE_LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
 _KERNEL_LETTERS = {1: "S", 2: "R, S", 3: "Q, R, S"}
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A convolution without a fault. Tuples have one entry a spatial axis."""
+    """A convolution without a fault. Tuples have one entry a spatial axis.
+
+    A "transposed" one spreads each element of its input over the result, output = input * stride + tap * dilation -
+    before, and its weight is ``(C, K // groups, *kernel)``. A "weight_gradient" has the sizes of its convolution; its
+    arrays are the input and the gradient of the output, whose dtype is `weight_dtype`.
+    """
 
     function: str
+    operation: str  # "convolution", "transposed", "weight_gradient", "unfold" or "fold"
     spatial_axes: int
     batched: bool
     channels_last: bool
@@ -67,14 +77,15 @@ class Problem:
 
 def build(call: Arguments) -> Problem:
     """The problem a call poses; ValueError or TypeError when it is none."""
+    return _BUILDERS[call.operation](call)
+
+
+def _build_convolution(call: Arguments) -> Problem:
     dtype = _result_dtype(call)
     canonical_name(call.function, "data_format", call.data_format, DATA_FORMATS)
     canonical_name(call.function, "padding_mode", call.padding_mode, PADDING_MODES)
     axes = _spatial_axes(call)
-    channels_last = call.data_format == "channels_last"
-    batched = len(call.input_shape) == axes + 2
-    image = call.input_shape[1:] if batched else call.input_shape
-    channels, size = (image[-1], image[:-1]) if channels_last else (image[0], image[1:])
+    channels, size = _image(call, axes)
     _check_channels(call, channels)
     stride = _per_axis(call, "stride", call.stride, axes, least=1)
     dilation = _per_axis(call, "dilation", call.dilation, axes, least=1)
@@ -82,26 +93,49 @@ def build(call: Arguments) -> Problem:
     output_size = tuple(
         _output_extent(call, *axis) for axis in zip(size, call.weight_shape[2:], padding, stride, dilation, strict=True)
     )
-    output_channels = call.weight_shape[0]
-    output_shape = (*output_size, output_channels) if channels_last else (output_channels, *output_size)
+    return _problem(call, dtype, (channels, call.weight_shape[0]), (size, output_size), (stride, dilation, padding))
+
+
+def _image(call: Arguments, axes: int) -> tuple[int, tuple[int, ...]]:
+    """Channels and size of the input."""
+    image = call.input_shape[-axes - 1 :]
+    return (image[-1], image[:-1]) if call.data_format == "channels_last" else (image[0], image[1:])
+
+
+_Axes = tuple[int, ...]
+
+
+def _problem(
+    call: Arguments,
+    dtype: DType,
+    channels: tuple[int, int],
+    sizes: tuple[_Axes, _Axes],
+    steps: tuple[_Axes, _Axes, tuple[tuple[int, int], ...]],
+) -> Problem:
+    """With channels and sizes of input and output, and with stride, dilation and padding."""
+    axes, output_size = len(sizes[0]), sizes[1]
+    channels_last = call.data_format == "channels_last"
+    batched = len(call.input_shape) == axes + 2
+    output_shape = (*output_size, channels[1]) if channels_last else (channels[1], *output_size)
     if batched:
         output_shape = (call.input_shape[0], *output_shape)
     _check_addressable(call, output_shape, dtype)
     return Problem(
         function=call.function,
+        operation="transposed" if call.operation == "transposed" else "convolution",
         spatial_axes=axes,
         batched=batched,
         channels_last=channels_last,
         batch=call.input_shape[0] if batched else 1,
         groups=call.groups,
-        input_channels=channels,
-        output_channels=output_channels,
-        input_size=size,
+        input_channels=channels[0],
+        output_channels=channels[1],
+        input_size=sizes[0],
         kernel_size=call.weight_shape[2:],
         output_size=output_size,
-        stride=stride,
-        dilation=dilation,
-        padding=padding,
+        stride=steps[0],
+        dilation=steps[1],
+        padding=steps[2],
         padding_mode=call.padding_mode,
         activation=_resolve_activation(call, dtype),
         dtype=dtype,
@@ -112,14 +146,128 @@ def build(call: Arguments) -> Problem:
     )
 
 
+def _build_transposed(call: Arguments) -> Problem:
+    dtype = _result_dtype(call)
+    canonical_name(call.function, "data_format", call.data_format, DATA_FORMATS)
+    axes = _spatial_axes(call)
+    channels, size = _image(call, axes)
+    output_channels = _check_transposed_channels(call, channels)
+    stride = _per_axis(call, "stride", call.stride, axes, least=1)
+    dilation = _per_axis(call, "dilation", call.dilation, axes, least=1)
+    extra = _output_padding(call, stride, dilation)
+    padding = _transposed_padding(call, size, stride, dilation)
+    spans = zip(size, call.weight_shape[2:], padding, stride, dilation, extra, strict=True)
+    output_size = tuple(_transposed_extent(call, *axis) for axis in spans)
+    return _problem(call, dtype, (channels, output_channels), (size, output_size), (stride, dilation, padding))
+
+
+def _output_padding(call: Arguments, stride: _Axes, dilation: _Axes) -> _Axes:
+    extra = _per_axis(call, "output_padding", call.output_padding, len(stride), least=0)
+    for value, step, spread in zip(extra, stride, dilation, strict=True):
+        if value >= max(step, spread):
+            raise ValueError(
+                f"{call.function}: output_padding must be less than the stride or the dilation of its axis, got "
+                f"output_padding={brief(call.output_padding)} with stride={brief(call.stride)} and "
+                f"dilation={brief(call.dilation)}"
+            )
+    if any(extra) and call.padding in ("same", "same_lower"):
+        raise ValueError(
+            f"{call.function}: padding={call.padding!r} makes the result size * stride, which leaves nothing to "
+            f"output_padding, got output_padding={brief(call.output_padding)}"
+        )
+    return extra
+
+
+def _transposed_padding(call: Arguments, size: _Axes, stride: _Axes, dilation: _Axes) -> tuple[tuple[int, int], ...]:
+    """ "same" is that of the convolution which takes a result of size * stride back to this input."""
+    if isinstance(call.padding, str) and call.padding != "valid":
+        size = tuple(extent * step for extent, step in zip(size, stride, strict=True))
+    return _resolve_padding(call, size, stride, dilation)
+
+
+def _transposed_extent(
+    call: Arguments, extent: int, kernel: int, pair: tuple[int, int], stride: int, dilation: int, extra: int
+) -> int:
+    whole = (extent - 1) * stride + (kernel - 1) * dilation + 1
+    output = extent * stride if call.padding in ("same", "same_lower") else whole + extra - sum(pair)
+    if max(whole + extra, stride, dilation, *pair) > sys.maxsize:
+        raise ValueError(
+            f"{call.function}: size {extent} with stride {brief(stride)}, and a kernel of {kernel} with dilation "
+            f"{brief(dilation)}, padding {brief(pair)}, does not fit in memory addressing, whose limit is "
+            f"{sys.maxsize}; {call.shapes}"
+        )
+    if output < 1:
+        raise ValueError(
+            f"{call.function}: padding {pair} leaves nothing of the {whole + extra} elements that size {extent} with "
+            f"stride {stride}, a kernel of {kernel} with dilation {dilation} and output_padding {extra} spread over; "
+            f"{call.shapes}"
+        )
+    return output
+
+
+def _build_input_gradient(call: Arguments) -> Problem:
+    """The transposed convolution that takes a gradient of the output to one of the input."""
+    forward = _build_convolution(call)
+    _check_grad_output(call, forward)
+    shape = tuple(call.input_shape)
+    _check_addressable(call, shape, forward.dtype)
+    return replace(
+        forward,
+        operation="transposed",
+        input_channels=forward.output_channels,
+        output_channels=forward.input_channels,
+        input_size=forward.output_size,
+        output_size=forward.input_size,
+        output_shape=shape,
+    )
+
+
+def _build_weight_gradient(call: Arguments) -> Problem:
+    forward = _build_convolution(call)
+    _check_grad_output(call, forward)
+    _check_addressable(call, call.weight_shape, forward.dtype)
+    return replace(forward, operation="weight_gradient", output_shape=call.weight_shape)
+
+
+def _check_grad_output(call: Arguments, forward: Problem) -> None:
+    if call.grad_shape != forward.output_shape:
+        raise ValueError(
+            f"{call.function}: grad_output must have shape {forward.output_shape}, that of the convolution's result "
+            f"for {call.shapes}, got grad_output shape {call.grad_shape}"
+        )
+
+
+def check_grad_output(problem: Problem, grad_output: Array) -> None:
+    """That this may be the gradient of the problem's result."""
+    if grad_output.dtype.kind not in "biufc":
+        raise TypeError(
+            f"{problem.function}: grad_output has dtype {grad_output.dtype}, an integer, float or complex dtype is "
+            "needed"
+        )
+    if grad_output.shape != problem.output_shape:
+        raise ValueError(
+            f"{problem.function}: grad_output must have shape {problem.output_shape}, that of the layer's result, got "
+            f"grad_output shape {grad_output.shape}"
+        )
+
+
+_BUILDERS = {
+    "convolution": _build_convolution,
+    "transposed": _build_transposed,
+    "input_gradient": _build_input_gradient,
+    "weight_gradient": _build_weight_gradient,
+}
+
+
 def _result_dtype(call: Arguments) -> DType:
-    given = {"input": call.input_dtype, "weight": call.weight_dtype, "bias": call.bias_dtype}
+    first, second = call.operands
+    given = {first: call.input_dtype, second: call.weight_dtype, "bias": call.bias_dtype}
     for name, dtype in given.items():
         if dtype is not None and dtype.kind not in "biufc":
             raise TypeError(f"{call.function}: {name} has dtype {dtype}, an integer, float or complex dtype is needed")
     result = call.dtype if call.dtype is not None else numpy.result_type(call.input_dtype, call.weight_dtype)
     if result.kind not in "iufc":
-        cause = f"dtype={result}" if call.dtype is not None else "input and weight of dtype bool"
+        cause = f"dtype={result}" if call.dtype is not None else f"{first} and {second} of dtype bool"
         raise TypeError(
             f"{call.function}: {cause} cannot hold sums of products; pass an integer, float or complex dtype="
         )
@@ -142,8 +290,9 @@ def _spatial_axes(call: Arguments) -> int:
     axes = _SPATIAL_AXES.get(function, len(call.weight_shape) - 2)
     if axes < 1 or len(call.weight_shape) != axes + 2:
         rank = str(axes + 2) if function in _SPATIAL_AXES else "at least 3"
+        channels = "C, K/groups" if call.operation == "transposed" else "K, C/groups"
         raise ValueError(
-            f"{function}: weight must have {rank} axes (K, C/groups, {_KERNEL_LETTERS.get(axes, '*kernel')}), got "
+            f"{function}: weight must have {rank} axes ({channels}, {_KERNEL_LETTERS.get(axes, '*kernel')}), got "
             f"weight shape {call.weight_shape}; input shape {call.input_shape}"
         )
     if len(call.input_shape) not in (axes + 1, axes + 2):
@@ -173,6 +322,29 @@ def _check_channels(call: Arguments, channels: int) -> None:
             f"{call.function}: weight of shape {call.weight_shape} makes {output_channels} output channels, which "
             f"groups={call.groups} does not divide; input shape {call.input_shape}"
         )
+    _check_bias(call, output_channels)
+
+
+def _check_transposed_channels(call: Arguments, channels: int) -> int:
+    """How many channels the result has."""
+    weight_channels, group_outputs = call.weight_shape[:2]
+    if call.groups < 1:
+        raise ValueError(f"{call.function}: groups must be at least 1, got {brief(call.groups)}")
+    if channels != weight_channels:
+        raise ValueError(
+            f"{call.function}: input has {channels} channels, but weight of shape {call.weight_shape}, (C, K/groups, "
+            f"*kernel), takes {weight_channels}; input shape {call.input_shape} is {call.data_format}"
+        )
+    if channels % call.groups:
+        raise ValueError(
+            f"{call.function}: weight of shape {call.weight_shape} takes {channels} input channels, which "
+            f"groups={brief(call.groups)} does not divide; input shape {call.input_shape}"
+        )
+    _check_bias(call, group_outputs * call.groups)
+    return group_outputs * call.groups
+
+
+def _check_bias(call: Arguments, output_channels: int) -> None:
     if call.bias_shape is not None and call.bias_shape != (output_channels,):
         raise ValueError(
             f"{call.function}: bias must have shape ({output_channels},), one value an output channel of weight shape "

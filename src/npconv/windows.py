@@ -62,6 +62,7 @@ def build_windows(call: WindowArguments) -> Problem:
     _check_addressable(convolution, output_shape, dtype)
     return Problem(
         function=call.function,
+        operation=call.function,
         spatial_axes=axes,
         batched=batched,
         channels_last=False,

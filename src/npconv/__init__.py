@@ -9,6 +9,7 @@ array([[[[4., 4.],
 __version__ = "0.1.0"
 
 from npconv import grad
+from npconv.causal import CausalConv1d
 from npconv.config import show_config
 from npconv.folding import fold, unfold
 from npconv.functional import Plan, conv, conv1d, conv2d, conv3d, explain
@@ -24,6 +25,7 @@ from npconv.transposed import (
 from npconv.transposed_layers import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 __all__ = [
+    "CausalConv1d",
     "Conv1d",
     "Conv2d",
     "Conv3d",

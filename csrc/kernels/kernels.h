@@ -18,6 +18,11 @@
  * - from, to: NULL, or for every kernel column the lanes that lie inside the input; the others are zeros, never read.
  * - last, clip: as above.
  *
+ * dot: one gradient row by row against `taps` shifted ones,
+ *     output[t] = (output[t] if accumulate) + sum over row, i of left[row * left_stride + i] * right[offsets[t] + row * right_stride + i]
+ * for i < count: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
+ * elements is read.
+ *
  * winograd: the transforms of F(4x4, 3x3), algo/winograd.c; NULL where an ISA or type has none.
  * - split: phases[p][i] = row[4 * i + p] for p < 4, `vectors` vectors each.
  * - input: a tile's element (i, j) stands in phase (i % 4, j % 4), i / 4 rows and j / 4 columns on; of every vector of
@@ -78,6 +83,18 @@ typedef enum {
     NPC_STENCIL_KERNELS
 } npc_stencil_kind;
 
+typedef struct {
+    const void *left, *right;
+    const int64_t *offsets;
+    void *output;
+    int64_t rows, count, left_stride, right_stride;
+    int accumulate;
+} npc_dot;
+
+typedef void npc_dot_kernel(const npc_dot *tile);
+
+enum { NPC_DOT_TAPS = 9 };
+
 #define NPC_WINOGRAD_A 0.707106781186547524401L /* interpolation points +-a and +-b: 1/sqrt(2) and sqrt(2) */
 #define NPC_WINOGRAD_B 1.414213562373095048802L
 #define NPC_ALL_LANES(lanes) ((uint32_t)((1u << (lanes)) - 1))
@@ -112,6 +129,7 @@ typedef struct {
     int lanes, rows, vectors, stencil_rows;
     npc_gemm_kernel *gemm[NPC_GEMM_ROWS][NPC_GEMM_VECTORS];
     npc_stencil_kernel *stencil[NPC_STENCIL_KERNELS][NPC_STENCIL_HEIGHTS]; /* rows: 1, 2, 4, 8 */
+    npc_dot_kernel *dot[NPC_DOT_TAPS]; /* by taps, from 1 on */
     npc_winograd winograd;
 } npc_kernels;
 

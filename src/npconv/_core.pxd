@@ -79,14 +79,24 @@ cdef extern from "plan.h" nogil:
     void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed)
     npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const void *packed)
 
-cdef extern from "fold.h" nogil:
-    int npc_fold_threads(const npc_problem *problem, int threads)
-    void npc_unfold(const npc_problem *problem, int threads, const npc_tensor *image, char *columns)
-    npc_status npc_fold(const npc_problem *problem, int threads, const npc_tensor *columns, char *image)
+cdef extern from "weight_gradient.h" nogil:
+    ctypedef struct npc_weight_gradient:
+        npc_problem problem
+        const npc_isa *isa
+        int threads
+
+    void npc_weight_gradient_make(npc_weight_gradient *plan)
+    size_t npc_weight_gradient_workspace(const npc_weight_gradient *plan)
+    npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_tensors *tensors)
 
 cdef extern from "memory.h" nogil:
     void *npc_acquire(size_t bytes)
     void npc_release(void *block)
+
+cdef extern from "fold.h" nogil:
+    int npc_fold_threads(const npc_problem *problem, int threads)
+    void npc_unfold(const npc_problem *problem, int threads, const npc_tensor *image, char *columns)
+    npc_status npc_fold(const npc_problem *problem, int threads, const npc_tensor *columns, char *image)
 
 cdef extern from "isa.h" nogil:
     const npc_isa *npc_built_isa(int i)

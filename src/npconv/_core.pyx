@@ -64,7 +64,6 @@ def plan(problem, options, prepacked=False):
     """
     cdef CompiledPlan made = CompiledPlan()
     cdef const char *wanted = NULL
-    cdef const char *isa = NULL
     describe(&made.plan.problem, problem, options)
     describe_types(&made.tensors.input, problem, problem.input_dtype)
     describe_types(&made.tensors.weight, problem, problem.weight_dtype)
@@ -77,12 +76,7 @@ def plan(problem, options, prepacked=False):
     made.channels_last = problem.channels_last
     made.plan.threads = options.threads
     made.plan.prepacked = prepacked
-    if options.isa is not None:
-        isa_name = options.isa.encode()
-        isa = isa_name
-    made.plan.isa = npc_find_isa(isa)
-    if made.plan.isa == NULL:
-        raise ValueError(f"isa {options.isa!r} does not run on this machine, or was not built")
+    made.plan.isa = find_isa(options.isa)
     if options.algorithm is not None:
         algorithm_name = options.algorithm.encode()
         wanted = algorithm_name
@@ -93,6 +87,35 @@ def plan(problem, options, prepacked=False):
             f"{reasons.get(options.algorithm, 'the compiled backend has no such algorithm')}"
         )
     return made
+
+
+def plan_weight_gradient(problem, options):
+    """A WeightGradientPlan."""
+    cdef WeightGradientPlan made = WeightGradientPlan()
+    describe(&made.plan.problem, problem, options)
+    describe_types(&made.tensors.input, problem, problem.input_dtype)
+    describe_types(&made.tensors.output, problem, problem.weight_dtype)
+    describe_types(&made.tensors.weight, problem, problem.dtype)
+    made.axes = problem.spatial_axes
+    made.batched = problem.batched
+    made.empty = problem.batch == 0
+    made.channels_last = problem.channels_last
+    made.plan.threads = options.threads
+    made.plan.isa = find_isa(options.isa)
+    npc_weight_gradient_make(&made.plan)
+    return made
+
+
+cdef const npc_isa *find_isa(name) except NULL:
+    cdef const char *wanted = NULL
+    cdef const npc_isa *found
+    if name is not None:
+        encoded = name.encode()
+        wanted = encoded
+    found = npc_find_isa(wanted)
+    if found == NULL:
+        raise ValueError(f"isa {name!r} does not run on this machine, or was not built")
+    return found
 
 
 cdef int scalar_of(dtype) except -1:
@@ -144,6 +167,62 @@ cdef void place(npc_tensor *tensor, const Py_buffer *view, int axes, bint batche
     tensor.channel_stride = view.strides[first + axes if channels_last else first]
     for a in range(axes):
         tensor.stride[a] = view.strides[spatial + a]
+
+
+def plan_folding(problem, options):
+    """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
+    cdef CompiledFolding made = CompiledFolding()
+    describe(&made.problem, problem, options)
+    describe_types(&made.tensor, problem, problem.input_dtype)
+    made.folds = problem.operation == "fold"
+    made.axes = 1 if made.folds else problem.spatial_axes
+    made.batched = problem.batched
+    made.empty = problem.batch == 0
+    made.most_threads = npc_fold_threads(&made.problem, options.threads)
+    return made
+
+
+cdef class CompiledFolding:
+    """One `unfold` or `fold`; immutable once made, so any number of threads may run it at once."""
+
+    cdef npc_problem problem
+    cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
+    cdef int axes, most_threads
+    cdef bint batched, empty, folds
+
+    def __cinit__(self):
+        memset(&self.problem, 0, sizeof(npc_problem))
+        memset(&self.tensor, 0, sizeof(npc_tensor))
+
+    @property
+    def backend(self):
+        return "compiled"
+
+    @property
+    def threads(self):
+        return npc_thread_limit(self.most_threads)
+
+    def run(self, input, out):
+        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
+        cdef npc_tensor tensor = self.tensor
+        cdef npc_status status = NPC_OK
+        cdef Py_buffer given, result
+        if self.empty:
+            return
+        PyObject_GetBuffer(input, &given, PyBUF_STRIDES)
+        try:
+            PyObject_GetBuffer(out, &result, PyBUF_STRIDES | PyBUF_WRITABLE)
+            place(&tensor, &given, self.axes, self.batched, False)
+            with nogil:
+                if self.folds:
+                    status = npc_fold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
+                else:
+                    npc_unfold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
+            PyBuffer_Release(&result)
+        finally:
+            PyBuffer_Release(&given)
+        if status == NPC_NO_MEMORY:
+            raise MemoryError("no memory for the sums of a few rows a thread")
 
 
 cdef class PackedWeights:
@@ -254,57 +333,62 @@ cdef class CompiledPlan:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace and for packed weights")
 
 
-def plan_folding(problem, options):
-    """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
-    cdef CompiledFolding made = CompiledFolding()
-    describe(&made.problem, problem, options)
-    describe_types(&made.tensor, problem, problem.input_dtype)
-    made.folds = problem.operation == "fold"
-    made.axes = 1 if made.folds else problem.spatial_axes
-    made.batched = problem.batched
-    made.empty = problem.batch == 0
-    made.most_threads = npc_fold_threads(&made.problem, options.threads)
-    return made
+cdef class WeightGradientPlan:
+    """The gradient of one convolution's weight on this machine, as immutable as a CompiledPlan."""
 
-
-cdef class CompiledFolding:
-    """One `unfold` or `fold`; immutable once made, so any number of threads may run it at once."""
-
-    cdef npc_problem problem
-    cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
-    cdef int axes, most_threads
-    cdef bint batched, empty, folds
+    cdef npc_weight_gradient plan
+    cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
+    cdef int axes
+    cdef bint batched, channels_last, empty
 
     def __cinit__(self):
-        memset(&self.problem, 0, sizeof(npc_problem))
-        memset(&self.tensor, 0, sizeof(npc_tensor))
+        memset(&self.plan, 0, sizeof(npc_weight_gradient))
+        memset(&self.tensors, 0, sizeof(npc_tensors))
+
+    backend = "compiled"
+    algorithm = "weight_gradient"
+    packing = None
+    refused = ()
 
     @property
-    def backend(self):
-        return "compiled"
+    def isa(self):
+        return self.plan.isa.name.decode()
 
     @property
     def threads(self):
-        return npc_thread_limit(self.most_threads)
+        return npc_thread_limit(self.plan.threads)
 
-    def run(self, input, out):
-        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
-        cdef npc_tensor tensor = self.tensor
-        cdef npc_status status = NPC_OK
-        cdef Py_buffer given, result
+    @property
+    def workspace_bytes(self):
+        return npc_weight_gradient_workspace(&self.plan)
+
+    def pack(self, weight):
+        """Nothing: there are no weights."""
+
+    def run(self, input, weight, bias, out, packed=None):
+        """`weight` is the gradient of the output, `out` becomes that of the weight; otherwise as CompiledPlan.run."""
+        cdef npc_tensors tensors = self.tensors
+        cdef Py_buffer[3] views
+        cdef int taken = 0, axes = self.axes
+        cdef npc_status status
         if self.empty:
+            out.fill(0)
             return
-        PyObject_GetBuffer(input, &given, PyBUF_STRIDES)
         try:
-            PyObject_GetBuffer(out, &result, PyBUF_STRIDES | PyBUF_WRITABLE)
-            place(&tensor, &given, self.axes, self.batched, False)
+            PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)
+            taken = 1
+            PyObject_GetBuffer(weight, &views[1], PyBUF_STRIDES)
+            taken = 2
+            PyObject_GetBuffer(out, &views[2], PyBUF_STRIDES | PyBUF_WRITABLE)
+            taken = 3
+            place(&tensors.input, &views[0], axes, self.batched, self.channels_last)
+            place(&tensors.output, &views[1], axes, self.batched, self.channels_last)
+            place(&tensors.weight, &views[2], axes, True, False)
             with nogil:
-                if self.folds:
-                    status = npc_fold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
-                else:
-                    npc_unfold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
-            PyBuffer_Release(&result)
+                status = npc_weight_gradient_run(&self.plan, &tensors)
         finally:
-            PyBuffer_Release(&given)
+            while taken:
+                taken -= 1
+                PyBuffer_Release(&views[taken])
         if status == NPC_NO_MEMORY:
-            raise MemoryError("no memory for the sums of a few rows a thread")
+            raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace")

@@ -99,7 +99,8 @@ def plan(problem: Problem, options: Options, prepacked: bool = False) -> Executi
     if problem.operation == "transposed":
         return phases.plan(problem, choose(options), lambda phase: plan(phase, options, prepacked))
     if problem.operation == "weight_gradient":
-        return _numpy.WeightGradientPlan(problem)
+        compiled = choose(options) == "compiled"
+        return _core.plan_weight_gradient(problem, options) if compiled else _numpy.WeightGradientPlan(problem)
     if choose(options) == "compiled":
         return _core.plan(problem, options, prepacked)
     return _numpy.plan(problem, options)

@@ -1,0 +1,38 @@
+/* The gradient of a convolution's weight: a plan of its own, since its result is the weight and its sums run over pixels. */
+#ifndef NPC_WEIGHT_GRADIENT_H
+#define NPC_WEIGHT_GRADIENT_H
+
+#include "plan.h"
+
+/* How the work is cut. An item is some output channels, input channels and taps of one group, over a slice of all bands of
+ * pixels. Slices are fixed by the problem alone, since their sums are rounded apart; the rest may follow the threads. */
+typedef struct {
+    int dots; /* vectors along pixels, else along input channels */
+    int64_t outputs, inputs;      /* channels of an item */
+    int64_t outers, rows, columns; /* taps of an item */
+    int64_t band_rows, band_columns;
+    int64_t slices;
+    int64_t band_bytes, gradient_bytes, offset_bytes, row_bytes, sum_bytes; /* of a thread's workspace */
+} npc_gradient_blocking;
+
+typedef struct {
+    npc_problem problem; /* the convolution */
+    const npc_isa *isa;
+    const npc_kernels *kernels;
+    int threads;
+    size_t thread_bytes;
+    size_t slice_bytes; /* of sums that wait for those of the other slices */
+    npc_gradient_blocking blocking;
+} npc_weight_gradient;
+
+/* Expects problem, isa and threads (the most to use) set. */
+void npc_weight_gradient_make(npc_weight_gradient *plan);
+/* Whether windows of few channels are copied apart, so that vectors lie along kernel columns and channels together. */
+int npc_gradient_joins(const npc_weight_gradient *plan);
+int64_t npc_gradient_bands(const npc_problem *problem, const npc_gradient_blocking *blocking);
+size_t npc_weight_gradient_workspace(const npc_weight_gradient *plan);
+
+/* tensors->weight becomes the gradient, tensors->output is that of the convolution's result and, like the input, of any type. */
+npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_tensors *tensors);
+
+#endif

@@ -114,8 +114,8 @@ def train(network: Network, digits: Digits, epochs: int, rate: float, seed: int,
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    made.add_argument("--epochs", type=int, default=16, metavar="N", help="default: %(default)s")
-    made.add_argument("--rate", type=float, default=0.2, metavar="R", help="of learning (default: %(default)s)")
+    made.add_argument("--epochs", type=int, default=30, metavar="N", help="default: %(default)s")
+    made.add_argument("--rate", type=float, default=0.1, metavar="R", help="of learning (default: %(default)s)")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: %(default)s)")
     made.add_argument("--quiet", action="store_true", help="no progress bar")
     return made

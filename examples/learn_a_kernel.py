@@ -4,8 +4,8 @@
     python examples/learn_a_kernel.py                     # matplotlib's sample photograph
     python examples/learn_a_kernel.py mine.jpg yours.png --output kernels.png
 
-The layer starts from a random 3x3 kernel. Each step compares its responses with those of the Sobel kernel, and moves the
-weights against the gradient that `Conv2d.backward` gives. The kernel on its way is drawn into a picture.
+The layer starts from a random 3x3 kernel. Each step compares its responses with those of the Sobel kernel, and moves
+the weights against the gradient that `Conv2d.backward` gives. The kernel on its way is drawn into a picture.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def learn(images: Sequence[Array], kernel: Array, steps: int, seed: int) -> list
 
 
 def step_size(images: Sequence[Array], size: tuple[int, ...]) -> float:
-    """As large as the steepest direction allows: the loss is a bowl, and its steepest curve is known from the windows."""
+    """As large as the loss allows, a bowl whose steepest curve is known from the windows."""
     curvature = 0.0
     for image in images:
         windows = npconv.unfold(image[0], size)

@@ -60,8 +60,9 @@ static void pack_pixels(const npc_input_band *p, char *target, const char *row, 
         if (!row || i < 0)
             npc_zeros(target, problem->compute, p->channels);
         else
-            npc_load_part(target, &p->input, problem->compute, row + i * npc_column_stride(problem, &p->input),
-                          p->input.channel_stride, part, p->channels);
+            npc_load_part(target, &p->input, problem->compute,
+                          row + i * npc_column_stride(problem, &p->input), p->input.channel_stride, part,
+                          p->channels);
     }
 }
 
@@ -78,13 +79,14 @@ static void pack_run(const npc_input_band *p, char *target, const char *row, int
     }
     for (int64_t first = 0; first < p->channels; first += BLOCK)
         for (int64_t from = 0; from < count; from += SEGMENT) {
-            const int64_t channels = npc_min(BLOCK, p->channels - first), pixels = npc_min(SEGMENT, count - from);
+            const int64_t channels = npc_min(BLOCK, p->channels - first),
+                          pixels = npc_min(SEGMENT, count - from);
             for (int64_t c = 0; c < channels; c++)
                 npc_pack_row(&packer, scratch + c * SEGMENT * size,
                              row ? row + (first + c) * p->input.channel_stride : NULL, part,
                              start + from * step, pixels);
-            npc_transpose(problem->compute, target + from * pitch + first * size, pitch / size, scratch, SEGMENT,
-                          pixels, channels);
+            npc_transpose(problem->compute, target + from * pitch + first * size, pitch / size, scratch,
+                          SEGMENT, pixels, channels);
         }
 }
 
@@ -157,7 +159,8 @@ void npc_gradient_pack(const npc_problem *problem, const npc_tensor *gradient, c
     const int64_t stride = npc_column_stride(problem, gradient), parts = problem->parts;
     for (int64_t k = 0; k < channels; k++)
         for (int64_t row = 0; row < band->rows; row++) {
-            const char *pixels = from + k * gradient->channel_stride + row * npc_row_stride(problem, gradient);
+            const char *pixels =
+                from + k * gradient->channel_stride + row * npc_row_stride(problem, gradient);
             char *to = target + (k * parts * pitch + row * band->columns * parts) * size;
             if (parts == 1) {
                 npc_load_part(to, gradient, problem->compute, pixels, stride, 0, band->columns);

@@ -71,8 +71,8 @@ static gradient_item item_at(const gradient_job *job, int64_t index) {
     item.inputs = npc_min(b->inputs, npc_group_inputs(problem) - item.input);
     item.outputs = npc_min(b->outputs, npc_group_outputs(problem) - output);
     item.output = group * npc_group_outputs(problem) + output;
-    item.images = job->tensors->input.data + (group * npc_group_inputs(problem) + item.input) *
-                                                 job->tensors->input.channel_stride;
+    item.images = job->tensors->input.data +
+                  (group * npc_group_inputs(problem) + item.input) * job->tensors->input.channel_stride;
     return item;
 }
 
@@ -111,7 +111,8 @@ static void run_tiles(const gradient_item *item, const npc_input_band *input, in
     char *sums = tile.output;
     for (int64_t r = 0; r < taps->rows; r++)
         for (int64_t q = 0; q < columns; q++) {
-            const int64_t from = r * input->rows.tap_step * pitch + q * input->columns.tap_step * item->inputs;
+            const int64_t from =
+                r * input->rows.tap_step * pitch + q * input->columns.tap_step * item->inputs;
             const int64_t to = ((outer * taps->rows + r) * taps->columns + q) * item->inputs;
             for (int64_t at = 0; at < width;) {
                 const int64_t left = npc_ceil_div(width - at, kernels->lanes);
@@ -185,8 +186,7 @@ static void run_dots(const gradient_item *item, const npc_band *band, npc_dot ti
     const gradient_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t taps = item->taps.rows * item->taps.columns, tiles = npc_ceil_div(taps, NPC_DOT_TAPS);
-    const int64_t runs =
-        npc_ceil_div(band->rows * npc_ceil_div(band->columns, kernels->lanes), RUN);
+    const int64_t runs = npc_ceil_div(band->rows * npc_ceil_div(band->columns, kernels->lanes), RUN);
     const int64_t parts = npc_min(runs, band->rows);
     for (int64_t run = 0; run < parts; run++) {
         const int64_t from = band->rows * run / parts;
@@ -210,8 +210,14 @@ static void dot_band(gradient_item *item, const npc_tensor *image, const npc_ban
     const int64_t taps = item->taps.rows * item->taps.columns;
     for (int64_t c = 0; c < item->inputs; c++)
         for (int64_t outer = 0; outer < item->taps.outers; outer++) {
-            const npc_taps_block block = {c, 1, item->taps.outer + outer, 1, item->taps.row, item->taps.rows,
-                                          item->taps.column, item->taps.columns};
+            const npc_taps_block block = {c,
+                                          1,
+                                          item->taps.outer + outer,
+                                          1,
+                                          item->taps.row,
+                                          item->taps.rows,
+                                          item->taps.column,
+                                          item->taps.columns};
             const npc_planes planes = npc_planes_of(problem, &block, band);
             if (item->listed.rows != band->rows || item->listed.columns != band->columns) {
                 npc_planes_offsets(problem, &block, &planes, item->offsets);
@@ -223,7 +229,8 @@ static void dot_band(gradient_item *item, const npc_tensor *image, const npc_ban
                                   .right_stride = planes.columns.extent};
             for (int64_t k = 0; k < item->outputs; k++)
                 run_dots(item, band, tile, rows->first + k * rows->channel_stride * job->size,
-                         item->sums + ((k * item->inputs + c) * item->taps.outers + outer) * taps * job->size);
+                         item->sums +
+                             ((k * item->inputs + c) * item->taps.outers + outer) * taps * job->size);
         }
 }
 
@@ -243,10 +250,11 @@ static void run_band(gradient_item *item, int64_t index) {
     band.rows = npc_min(b->band_rows, npc_rows(problem).output - band.row);
     band.columns = npc_min(b->band_columns, npc_columns(problem).output - band.column);
     const npc_tensor *gradient = &job->tensors->output;
-    const gradient_rows rows = rows_of(item,
-                                       npc_result_band(problem, gradient, &band) + n * gradient->batch_stride +
-                                           item->output * gradient->channel_stride,
-                                       &band);
+    const gradient_rows rows =
+        rows_of(item,
+                npc_result_band(problem, gradient, &band) + n * gradient->batch_stride +
+                    item->output * gradient->channel_stride,
+                &band);
     npc_tensor image = job->tensors->input;
     image.data = (char *)item->images + n * image.batch_stride;
     if (b->dots)
@@ -268,7 +276,8 @@ static void store_kernel(const gradient_item *item, int64_t k, int64_t c, int pa
                            ? item->sums + (m * item->inputs + c) * item_taps(item) * job->size
                            : item->sums + (m * item_taps(item) * item->inputs + c) * job->size;
     char *kernel = weight->data + (item->output + k) * weight->batch_stride +
-                   (item->input + c) * weight->channel_stride + part * (int64_t)npc_scalar_size(weight->scalar);
+                   (item->input + c) * weight->channel_stride +
+                   part * (int64_t)npc_scalar_size(weight->scalar);
     for (int64_t tap = 0; tap < taps->outers * taps->rows; tap++) {
         int64_t outer = taps->outer + tap / taps->rows;
         char *row = kernel + taps->column * npc_column_stride(problem, weight) +
@@ -277,8 +286,8 @@ static void store_kernel(const gradient_item *item, int64_t k, int64_t c, int pa
             row += outer % problem->axis[a].kernel * weight->stride[a];
             outer /= problem->axis[a].kernel;
         }
-        npc_transpose(problem->compute, item->row, 1, sums + tap * taps->columns * apart * job->size, apart, 1,
-                      taps->columns);
+        npc_transpose(problem->compute, item->row, 1, sums + tap * taps->columns * apart * job->size, apart,
+                      1, taps->columns);
         npc_storer(weight->scalar)(row, npc_column_stride(problem, weight), item->row, taps->columns);
     }
 }

@@ -8,7 +8,7 @@
  * pixels. Slices are fixed by the problem alone, since their sums are rounded apart; the rest may follow the threads. */
 typedef struct {
     int dots; /* vectors along pixels, else along input channels */
-    int64_t outputs, inputs;      /* channels of an item */
+    int64_t outputs, inputs; /* channels of an item */
     int64_t outers, rows, columns; /* taps of an item */
     int64_t band_rows, band_columns;
     int64_t slices;

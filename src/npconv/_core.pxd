@@ -89,6 +89,16 @@ cdef extern from "weight_gradient.h" nogil:
     size_t npc_weight_gradient_workspace(const npc_weight_gradient *plan)
     npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_tensors *tensors)
 
+cdef extern from "take_kernels.h" nogil:
+    ctypedef struct npc_kernel_order:
+        const char *source "from"
+        char *to
+        int64_t groups, inputs, outputs, kernel, places, taken
+        const int64_t *taps
+        int64_t element
+
+    void npc_take_kernels(const npc_kernel_order *order, int threads)
+
 cdef extern from "memory.h" nogil:
     void *npc_acquire(size_t bytes)
     void npc_release(void *block)

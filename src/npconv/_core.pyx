@@ -106,6 +106,29 @@ def plan_weight_gradient(problem, options):
     return made
 
 
+def take_kernels(int threads, weight, taps, out):
+    """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
+    cdef npc_kernel_order order
+    cdef Py_buffer[3] views
+    cdef int taken = 0
+    order.groups, order.inputs, order.outputs, order.kernel = weight.shape
+    order.places, order.taken = taps.shape
+    order.element = weight.itemsize
+    try:
+        for array in (weight, out, taps):
+            PyObject_GetBuffer(array, &views[taken], PyBUF_STRIDES)
+            taken += 1
+        order.source = <const char *> views[0].buf
+        order.to = <char *> views[1].buf
+        order.taps = <const int64_t *> views[2].buf
+        with nogil:
+            npc_take_kernels(&order, threads)
+    finally:
+        while taken:
+            taken -= 1
+            PyBuffer_Release(&views[taken])
+
+
 cdef const npc_isa *find_isa(name) except NULL:
     cdef const char *wanted = NULL
     cdef const npc_isa *found

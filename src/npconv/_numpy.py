@@ -339,6 +339,11 @@ def sum_but(array: Array, axis: int, dtype: DType) -> Array:
         return total.astype(dtype, copy=False)
 
 
+def take_kernels(weight: Array, taps: Array) -> Array:
+    """(groups, inputs, outputs, taps) as (groups, outputs, places, inputs, taps): rows of `taps` are the places."""
+    return numpy.ascontiguousarray(weight[..., taps].transpose(0, 2, 3, 1, 4))
+
+
 def finish(sums: Array, activation: tuple[str, float, float] | None, dtype: DType) -> Array:
     """Sums as results of this type."""
     with numpy.errstate(all="ignore"):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from npconv import _numpy, _numpy_folding, phases
+import numpy
+
+from npconv import _numpy, phases
+from npconv._numpy_folding import NumpyFolding
 
 if TYPE_CHECKING:
     from npconv._core import Config
@@ -94,10 +98,20 @@ def choose(options: Options) -> str:
     return "compiled" if compiled else "numpy"
 
 
+def _take_kernels(threads: int, weight: Array, taps: Array) -> Array:
+    """As `_numpy.take_kernels`."""
+    groups, inputs, outputs, _ = weight.shape
+    taken = numpy.empty((groups, outputs, len(taps), inputs, taps.shape[1]), weight.dtype)
+    whole = weight.flags.c_contiguous and weight.flags.aligned
+    _core.take_kernels(threads, weight if whole else weight.copy(), taps, taken)
+    return taken
+
+
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> ExecutionPlan:
     """ValueError if a forced algorithm does not take the problem, RuntimeError if a forced backend is missing."""
     if problem.operation == "transposed":
-        return phases.plan(problem, choose(options), lambda phase: plan(phase, options, prepacked))
+        kernels = partial(_take_kernels, options.threads) if choose(options) == "compiled" else _numpy.take_kernels
+        return phases.plan(problem, choose(options), lambda phase: plan(phase, options, prepacked), kernels)
     if problem.operation == "weight_gradient":
         compiled = choose(options) == "compiled"
         return _core.plan_weight_gradient(problem, options) if compiled else _numpy.WeightGradientPlan(problem)
@@ -110,4 +124,4 @@ def plan_folding(problem: Problem, options: Options) -> FoldingPlan:
     """As `plan`, for `unfold` and `fold`, which know one algorithm a backend."""
     if choose(options) == "compiled":
         return _core.plan_folding(problem, options)
-    return _numpy_folding.NumpyFolding(problem)
+    return NumpyFolding(problem)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy
+from numpy.lib.stride_tricks import as_strided
 
 from npconv import _numpy
 
@@ -26,26 +27,51 @@ if TYPE_CHECKING:
 
     Index = tuple[Any, ...]
     PlanConvolution = Callable[[Problem], ExecutionPlan]
+    TakeKernels = Callable[[Array, Array], Array]
+
+
+JOINED = 8  # phases, from which on one convolution makes them all
 
 
 @dataclass(frozen=True, slots=True)
 class _AxisPhase:
-    """What the outputs that share a place between two steps are along one axis."""
+    """What the outputs that share a place between two steps are along one axis, or those of neighbouring places."""
 
-    taps: slice  # of the kernel, in its own order
-    count: int  # of them
+    first: int  # tap of the first place
+    step: int  # from tap to tap
+    count: int  # of taps
     dilation: int
-    outputs: slice
-    size: int  # of them
+    place: int
+    places: int  # neighbours, whose taps are neighbours too
+    size: int  # outputs of each place
     inputs: slice
-    input_size: int
     padding: tuple[int, int]
+
+    @property
+    def input_size(self) -> int:
+        size: int = self.inputs.stop - self.inputs.start
+        return size
+
+    @property
+    def taps(self) -> Array:
+        """Of every place a row, in the order of the convolution that makes it."""
+        backwards = numpy.arange(self.count - 1, -1, -1, dtype=numpy.int64) * self.step
+        return self.first + numpy.arange(self.places, dtype=numpy.int64)[:, numpy.newaxis] + backwards
+
+    def follows(self, other: _AxisPhase) -> bool:
+        """Whether a convolution that makes the other's outputs, with other weights makes these."""
+        after = replace(other, first=other.first + other.places, place=other.place + other.places, places=1)
+        return self == after
+
+    def apart(self) -> Iterator[_AxisPhase]:
+        for i in range(self.places):
+            yield replace(self, first=self.first + i, place=self.place + i, places=1)
 
 
 def _axis_phases(
     inputs: int, kernel: int, outputs: int, stride: int, dilation: int, padding: tuple[int, int]
 ) -> Iterator[_AxisPhase]:
-    """Every phase that reads an input; the outputs of others are sums of nothing."""
+    """Every place whose outputs read an input; the outputs of others are sums of nothing."""
     divisor = math.gcd(stride, dilation)
     step, spread = stride // divisor, dilation // divisor
     for first in range(min(step, kernel)):
@@ -56,65 +82,117 @@ def _axis_phases(
         newest = (place + padding[0] - first * dilation) // stride  # input under the first tap of the first output
         before, after = (taps - 1) * spread - newest, size + newest - inputs
         if -before < inputs and size - 1 + newest >= 0:
-            read = slice(max(-before, 0), inputs - max(-after, 0))
             yield _AxisPhase(
-                taps=slice(first, kernel, step),
+                first=first,
+                step=step,
                 count=taps,
                 dilation=spread if taps > 1 else 1,
-                outputs=slice(place, outputs, stride),
+                place=place,
+                places=1,
                 size=size,
-                inputs=read,
-                input_size=read.stop - read.start,
+                inputs=slice(max(-before, 0), inputs - max(-after, 0)),
                 padding=(max(before, 0), max(after, 0)),
             )
 
 
-class _Phase:
-    """The convolution that makes every `stride`-th output."""
+def _merged(phases: Iterator[_AxisPhase]) -> list[_AxisPhase]:
+    """Neighbours that differ in their weights alone as one."""
+    merged: list[_AxisPhase] = []
+    for phase in phases:
+        if merged and phase.follows(merged[-1]):
+            merged[-1] = replace(merged[-1], places=merged[-1].places + 1)
+        else:
+            merged.append(phase)
+    return merged
 
-    __slots__ = ("plan", "read", "size", "taps", "write")
+
+class _Phase:
+    """The convolution that makes every `stride`-th output, or as more output channels those of several places."""
 
     def __init__(self, problem: Problem, axes: tuple[_AxisPhase, ...], plan: PlanConvolution) -> None:
-        size = tuple(axis.size for axis in axes)
-        shape = (*size, problem.output_channels) if problem.channels_last else (problem.output_channels, *size)
-        phase = replace(
-            problem,
+        p = problem
+        self._axes = axes
+        self.places = tuple(axis.places for axis in axes)
+        self.joined = math.prod(self.places)
+        size, channels = tuple(axis.size for axis in axes), p.output_channels * self.joined
+        shape = (*size, channels) if p.channels_last else (channels, *size)
+        self.problem = replace(
+            p,
             operation="convolution",
             padding_mode="zeros",
+            output_channels=channels,
             input_size=tuple(axis.input_size for axis in axes),
             kernel_size=tuple(axis.count for axis in axes),
             output_size=size,
             stride=(1,) * len(axes),
             dilation=tuple(axis.dilation for axis in axes),
             padding=tuple(axis.padding for axis in axes),
-            output_shape=(problem.batch, *shape) if problem.batched else shape,
+            output_shape=(p.batch, *shape) if p.batched else shape,
         )
-        channels = (slice(None),) * problem.channels_last
-        self.plan = plan(phase)
-        self.size = math.prod(size) * math.prod(phase.kernel_size)
-        self.taps: Index = (..., *(axis.taps for axis in axes))
-        self.read: Index = (..., *(axis.inputs for axis in axes), *channels)
-        self.write: Index = (..., *(axis.outputs for axis in axes), *channels)
+        self.plan = plan(self.problem)
+        self.work = channels * math.prod(size) * math.prod(self.problem.kernel_size)
+        self.taps = self._flat_taps(p.kernel_size)
+        whole = (slice(None),) * p.channels_last
+        outputs = (slice(axis.place, None, step) for axis, step in zip(axes, p.stride, strict=True))
+        self._read: Index = (..., *(axis.inputs for axis in axes), *whole)
+        self._write: Index = (..., *outputs, *whole)
+
+    def _flat_taps(self, kernel: tuple[int, ...]) -> Array:
+        """Where the weight has the taps, (places, taps), all axes as one."""
+        count, flat = len(kernel), numpy.zeros((1,) * 2 * len(kernel), numpy.int64)
+        for number, axis in enumerate(self._axes):
+            shape = [1] * 2 * count
+            shape[number], shape[count + number] = axis.places, axis.count
+            flat = flat + axis.taps.reshape(shape) * math.prod(kernel[number + 1 :])
+        return numpy.ascontiguousarray(flat.reshape(self.joined, -1))
+
+    def run(self, input: Array, kernels: Array, bias: Array | None, out: Array, packed: Any) -> None:
+        """`out` is the whole result."""
+        p = self.problem
+        if self.joined == 1:
+            self.plan.run(input[self._read], kernels, bias, out[self._write], packed)
+            return
+        made = numpy.empty(p.output_shape, p.dtype)
+        repeated = None if bias is None else numpy.repeat(bias, self.joined)
+        self.plan.run(input[self._read], kernels, repeated, made, packed)
+        self._spread(made, out)
+
+    def _spread(self, made: Array, out: Array) -> None:
+        """Channels (K, places) and pixels to where they belong."""
+        p, axes = self.problem, len(self._axes)
+        target = out[self._write]
+        first = target.ndim - axes - p.channels_last
+        channel = target.ndim - 1 if p.channels_last else first - 1
+        shape, strides = list(target.shape), list(target.strides)
+        shape[first : first + axes] = p.output_size
+        shape[channel : channel + 1] = [shape[channel], *self.places]
+        strides[channel : channel + 1] = [strides[channel], *out.strides[first : first + axes]]
+        numpy.copyto(as_strided(target, shape, strides), made.reshape(shape))
 
 
 class TransposedPlan:
     """The convolutions of all phases. What it packs of a weight are the weights of each, in that one's own order."""
 
-    def __init__(self, problem: Problem, backend: str, plan: PlanConvolution) -> None:
+    def __init__(self, problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels) -> None:
         self._problem = p = problem
         given = zip(p.input_size, p.kernel_size, p.output_size, p.stride, p.dilation, p.padding, strict=True)
-        axes = [tuple(_axis_phases(*axis)) for axis in given]
-        self._phases = tuple(_Phase(problem, chosen, plan) for chosen in itertools.product(*axes))
-        made = math.prod(sum(phase.size for phase in phases) for phases in axes)
+        merged = [_merged(_axis_phases(*axis)) for axis in given]
+        self._phases: list[_Phase] = []
+        for chosen in itertools.product(*merged):
+            joined = math.prod(axis.places for axis in chosen) >= JOINED
+            each = [chosen] if joined else itertools.product(*(axis.apart() for axis in chosen))
+            self._phases += [_Phase(problem, axes, plan) for axes in each]
+        made = math.prod(sum(axis.places * axis.size for axis in axes) for axes in merged)
         self._leaves_out = made < math.prod(p.output_size)
-        plans = [phase.plan for phase in sorted(self._phases, key=lambda phase: -phase.size)]
+        self._take_kernels = kernels
         self.backend = backend
+        plans = [phase.plan for phase in sorted(self._phases, key=lambda phase: -phase.work)]
         self.algorithm = ", ".join(dict.fromkeys(plan.algorithm for plan in plans)) or "none"
         self.isa = plans[0].isa if plans else "none"
         self.threads = max((plan.threads for plan in plans), default=1)
         self.workspace_bytes = max((plan.workspace_bytes for plan in plans), default=0)
         self.refused = plans[0].refused if plans else ()
-        self.packing = tuple((repr(phase.taps), phase.plan.packing) for phase in self._phases)
+        self.packing = tuple((phase.taps.tobytes(), phase.plan.packing) for phase in self._phases)
 
     def pack(self, weight: Array) -> list[tuple[Array, Any]]:
         """For every phase the weights of its convolution, and what its plan packs of them."""
@@ -125,12 +203,12 @@ class TransposedPlan:
         return packed
 
     def _kernels(self, weight: Array, phase: _Phase) -> Array:
-        """The taps of a phase as ``(K, C // groups, *kernel)``."""
+        """The weights of a phase as ``(K * places, C // groups, *kernel)``."""
         p = self._problem
         inputs, outputs = p.input_channels // p.groups, p.output_channels // p.groups
-        taps = weight.reshape(p.groups, inputs, outputs, *p.kernel_size)[phase.taps]
-        flipped = numpy.flip(taps.swapaxes(1, 2), tuple(range(3, taps.ndim)))
-        return numpy.ascontiguousarray(flipped).reshape(p.output_channels, inputs, *taps.shape[3:])
+        given = weight.reshape(p.groups, inputs, outputs, -1)
+        taken = self._take_kernels(given, phase.taps)
+        return taken.reshape(phase.problem.output_channels, inputs, *phase.problem.kernel_size)
 
     def run(self, input: Array, weight: Array, bias: Array | None, out: Array, packed: Any = None) -> None:
         if out.size == 0:
@@ -139,7 +217,7 @@ class TransposedPlan:
             self._fill(bias, out)
         for i, phase in enumerate(self._phases):
             kernels, own = (self._kernels(weight, phase), None) if packed is None else packed[i]
-            phase.plan.run(input[phase.read], kernels, bias, out[phase.write], own)
+            phase.run(input, kernels, bias, out, own)
 
     def _fill(self, bias: Array | None, out: Array) -> None:
         """Gives outputs without a tap what a sum of nothing gives."""
@@ -152,7 +230,7 @@ class TransposedPlan:
 class FoldedPlan:
     """The gradient of the input under a padding mode: that of the border goes to the pixels it was read from."""
 
-    def __init__(self, problem: Problem, backend: str, plan: PlanConvolution) -> None:
+    def __init__(self, problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels) -> None:
         self._problem = p = problem
         size = tuple(extent + sum(pair) for extent, pair in zip(p.output_size, p.padding, strict=True))
         shape = (*size, p.output_channels) if p.channels_last else (p.output_channels, *size)
@@ -164,8 +242,8 @@ class FoldedPlan:
             dtype=_numpy.compute_dtype(p.dtype),
             output_shape=(p.batch, *shape) if p.batched else shape,
         )
-        self._plan = inner = TransposedPlan(self._padded, backend, plan)
-        self.backend, self.algorithm, self.isa = inner.backend, inner.algorithm, inner.isa
+        self._plan = inner = TransposedPlan(self._padded, backend, plan, kernels)
+        self.backend, self.algorithm, self.isa = backend, inner.algorithm, inner.isa
         self.threads, self.refused, self.packing = inner.threads, inner.refused, inner.packing
         self.workspace_bytes = (
             inner.workspace_bytes + math.prod(self._padded.output_shape) * self._padded.dtype.itemsize
@@ -186,8 +264,7 @@ class FoldedPlan:
         numpy.copyto(out, padded, casting="unsafe")
 
 
-def plan(problem: Problem, backend: str, plan: PlanConvolution) -> TransposedPlan | FoldedPlan:
-    """`plan` is what plans the convolutions."""
-    if problem.padding_mode != "zeros" and any(map(any, problem.padding)):
-        return FoldedPlan(problem, backend, plan)
-    return TransposedPlan(problem, backend, plan)
+def plan(problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels) -> TransposedPlan | FoldedPlan:
+    """`plan` plans the convolutions; `kernels` takes (groups, C, K, taps) to (groups, K, places, C, taps)."""
+    folds = problem.padding_mode != "zeros" and any(map(any, problem.padding))
+    return (FoldedPlan if folds else TransposedPlan)(problem, backend, plan, kernels)

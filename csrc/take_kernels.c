@@ -1,0 +1,87 @@
+#include "take_kernels.h"
+
+#include <string.h>
+
+#include "parallel.h"
+
+enum { BLOCK = 16, THREAD_ELEMENTS = 64 * 1024 };
+
+typedef struct {
+    uint64_t parts[2];
+} npc_element16;
+
+typedef struct {
+    int64_t output, outputs, input, inputs;
+} channel_block;
+
+/* Whole cache lines are read and written: rows into a block, columns out of it. */
+#define NPC_TAKE(name, T)                                                                                    \
+    static void transpose_##name(const npc_kernel_order *o, const T *from, T *to, channel_block b) {         \
+        T block[BLOCK][BLOCK];                                                                               \
+        for (int64_t c = 0; c < b.inputs; c++)                                                               \
+            for (int64_t k = 0; k < b.outputs; k++)                                                          \
+                block[k][c] = from[(b.input + c) * o->outputs + b.output + k];                               \
+        for (int64_t k = 0; k < b.outputs; k++)                                                              \
+            memcpy(to + (b.output + k) * o->inputs + b.input, block[k], (size_t)b.inputs * sizeof(T));       \
+    }                                                                                                        \
+    static void take_##name(const npc_kernel_order *o, const void *weight, void *taken, channel_block b) {   \
+        if (o->kernel == 1) {                                                                                \
+            transpose_##name(o, weight, taken, b);                                                           \
+            return;                                                                                          \
+        }                                                                                                    \
+        for (int64_t k = b.output; k < b.output + b.outputs; k++)                                            \
+            for (int64_t place = 0; place < o->places; place++) {                                            \
+                const int64_t *taps = o->taps + place * o->taken;                                            \
+                T *target = (T *)taken + ((k * o->places + place) * o->inputs + b.input) * o->taken;         \
+                for (int64_t c = b.input; c < b.input + b.inputs; c++) {                                     \
+                    const T *kernel = (const T *)weight + (c * o->outputs + k) * o->kernel;                  \
+                    for (int64_t t = 0; t < o->taken; t++) *target++ = kernel[taps[t]];                      \
+                }                                                                                            \
+            }                                                                                                \
+    }
+NPC_TAKE(1, uint8_t)
+NPC_TAKE(2, uint16_t)
+NPC_TAKE(4, uint32_t)
+NPC_TAKE(8, uint64_t)
+NPC_TAKE(16, npc_element16)
+#undef NPC_TAKE
+
+static void take_any(const npc_kernel_order *o, const char *weight, char *taken, channel_block b) {
+    for (int64_t k = b.output; k < b.output + b.outputs; k++)
+        for (int64_t place = 0; place < o->places; place++)
+            for (int64_t c = b.input; c < b.input + b.inputs; c++)
+                for (int64_t t = 0; t < o->taken; t++)
+                    memcpy(taken + (((k * o->places + place) * o->inputs + c) * o->taken + t) * o->element,
+                           weight + ((c * o->outputs + k) * o->kernel + o->taps[place * o->taken + t]) *
+                                        o->element,
+                           (size_t)o->element);
+}
+
+/* Items are blocks of output channels. */
+static void take_outputs(void *context, int64_t index, int thread) {
+    const npc_kernel_order *o = context;
+    const int64_t blocks = npc_ceil_div(o->outputs, BLOCK), group = index / blocks;
+    const char *from = o->from + group * o->inputs * o->outputs * o->kernel * o->element;
+    char *to = o->to + group * o->outputs * o->places * o->inputs * o->taken * o->element;
+    channel_block b = {.output = index % blocks * BLOCK};
+    b.outputs = npc_min(BLOCK, o->outputs - b.output);
+    (void)thread;
+    for (; b.input < o->inputs; b.input += BLOCK) {
+        b.inputs = npc_min(BLOCK, o->inputs - b.input);
+        switch (o->element) {
+        case 1: take_1(o, from, to, b); break;
+        case 2: take_2(o, from, to, b); break;
+        case 4: take_4(o, from, to, b); break;
+        case 8: take_8(o, from, to, b); break;
+        case 16: take_16(o, from, to, b); break;
+        default: take_any(o, from, to, b); break;
+        }
+    }
+}
+
+void npc_take_kernels(const npc_kernel_order *order, int threads) {
+    npc_kernel_order copy = *order;
+    const int64_t elements = order->groups * order->outputs * order->inputs * order->places * order->taken;
+    threads = (int)npc_clamp(elements / THREAD_ELEMENTS, 1, threads);
+    npc_parallel_for(threads, order->groups * npc_ceil_div(order->outputs, BLOCK), take_outputs, &copy);
+}

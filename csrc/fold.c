@@ -101,6 +101,42 @@ int npc_fold_next_tap(const npc_problem *problem, int64_t *tap) {
     return 0;
 }
 
+static int is_copy(const npc_problem *problem) {
+    for (int a = 0; a < problem->spatial_axes; a++) {
+        const npc_axis *axis = &problem->axis[a];
+        if (axis->kernel != 1 || axis->stride != 1 || axis->output != axis->input) return 0;
+    }
+    return 1;
+}
+
+/* Whether an axis of this size follows on those of `*bytes` together, to which it is added. */
+static int follows(int64_t *bytes, int64_t stride, int64_t size) {
+    const int plain = size == 1 || stride == *bytes;
+    *bytes *= size;
+    return plain;
+}
+
+void npc_fold_merge(npc_problem *problem, npc_tensor *tensor, int of_windows) {
+    const int64_t size = (int64_t)npc_scalar_size(problem->scalar) * problem->parts;
+    int64_t bytes = size, pixels = 1;
+    int plain = is_copy(problem);
+    for (int a = problem->spatial_axes - 1; a >= 0; a--) {
+        pixels *= problem->axis[a].input;
+        if (!of_windows) plain &= follows(&bytes, tensor->stride[a], problem->axis[a].input);
+    }
+    if (of_windows) plain &= follows(&bytes, tensor->stride[0], pixels);
+    plain &= follows(&bytes, tensor->channel_stride, problem->input_channels);
+    plain &= follows(&bytes, tensor->batch_stride, problem->batch);
+    if (!plain) return;
+    const int64_t elements = bytes / size;
+    const npc_axis merged = {elements, 1, elements, 1, 1, 0};
+    problem->axis[0] = merged;
+    problem->spatial_axes = 1;
+    problem->batch = problem->input_channels = problem->output_channels = 1;
+    tensor->stride[0] = size;
+    tensor->batch_stride = tensor->channel_stride = bytes;
+}
+
 /* `rows` rows of `count` numbers, added to others; pitches in bytes. */
 typedef void add_rows(char *sums, int64_t sum_pitch, const char *terms, int64_t term_pitch, int64_t rows,
                       int64_t count);
@@ -331,14 +367,18 @@ static void choose_sums(fold_job *job) {
                         job->part_bytes * (job->own_type ? 1 : problem->parts);
 }
 
-npc_status npc_fold(const npc_problem *problem, int threads, const npc_tensor *columns, char *image) {
-    fold_job job = {.problem = problem, .columns = columns, .image = image};
+npc_status npc_fold(const npc_problem *given, int threads, const npc_tensor *columns, char *image) {
+    npc_problem merged = *given;
+    npc_tensor terms = *columns;
+    npc_fold_merge(&merged, &terms, 1);
+    const npc_problem *problem = &merged;
+    fold_job job = {.problem = problem, .columns = &terms, .image = image};
     job.grid = npc_fold_grid_of(problem, 0, threads);
     job.row_axis = npc_rows(problem);
     job.column_axis = npc_columns(problem);
     job.taps = npc_taps(problem);
     job.size = (int64_t)npc_scalar_size(problem->scalar) * problem->parts;
-    job.own_type = lies_plainly(problem, columns);
+    job.own_type = lies_plainly(problem, &terms);
     choose_sums(&job);
     if (!job.in_place && !(job.workspace = npc_acquire((size_t)(threads * job.thread_bytes))))
         return NPC_NO_MEMORY;

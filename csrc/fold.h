@@ -35,4 +35,8 @@ void npc_fold_next_unit(const npc_fold_grid *grid, npc_fold_unit *unit);
 void npc_fold_outer_index(const npc_problem *problem, int of_windows, int64_t outer, int64_t *index);
 int npc_fold_next_tap(const npc_problem *problem, int64_t *tap);
 
+/* Kernels of one tap that pass over every pixel change nothing: where the tensor given (windows or image) lies plainly, both
+ * become one row of one channel. */
+void npc_fold_merge(npc_problem *problem, npc_tensor *tensor, int of_windows);
+
 #endif

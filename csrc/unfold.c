@@ -195,15 +195,19 @@ static int is_flat(const unfold_job *job) {
            (row_axis->input == 1 || job->row_stride == column_axis->input * job->size);
 }
 
-void npc_unfold(const npc_problem *problem, int threads, const npc_tensor *image, char *columns) {
-    unfold_job job = {.problem = problem, .image = image, .columns = columns};
+void npc_unfold(const npc_problem *given, int threads, const npc_tensor *image, char *columns) {
+    npc_problem merged = *given;
+    npc_tensor pixels = *image;
+    npc_fold_merge(&merged, &pixels, 0);
+    const npc_problem *problem = &merged;
+    unfold_job job = {.problem = problem, .image = &pixels, .columns = columns};
     job.grid = npc_fold_grid_of(problem, 1, threads);
     job.row_axis = npc_rows(problem);
     job.column_axis = npc_columns(problem);
     job.size = (int64_t)npc_scalar_size(problem->scalar) * problem->parts;
     job.taps = npc_taps(problem);
-    job.row_stride = npc_row_stride(problem, image);
-    job.column_stride = npc_column_stride(problem, image);
+    job.row_stride = npc_row_stride(problem, &pixels);
+    job.column_stride = npc_column_stride(problem, &pixels);
     job.copy = copier(job.size);
     job.flat = is_flat(&job);
     npc_parallel_for(threads, job.grid.items, run_item, &job);

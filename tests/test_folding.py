@@ -108,8 +108,17 @@ def test_larger_ones(backend, geometry, threads):
         check(geometry, "fl"[threads % 2])
 
 
-def test_every_layout(backend):
-    lead, size, *windows = (2, 3), (6, 7), (3, 2), (1, 2), ((1, 0), (2, 1)), (2, 1)
+LAYOUTS = (
+    ((2, 3), (6, 7), (3, 2), (1, 2), ((1, 0), (2, 1)), (2, 1)),
+    ((2, 3), (6, 7), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    ((2, 3), (6, 7), (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+    ((1, 2), (3, 4, 5), (1, 1, 1), (1, 1, 1), ((0, 0), (0, 0), (0, 0)), (1, 1, 1)),
+)
+
+
+@pytest.mark.parametrize("geometry", LAYOUTS, ids=lambda geometry: f"{geometry[1]} {geometry[2]}")
+def test_every_layout(backend, geometry):
+    lead, size, *windows = geometry
     for dtype in ("f", "i", "e", "D", "b"):
         image = numbers((*lead, *size), dtype)
         columns = npconv.unfold(image, *windows)

@@ -24,9 +24,23 @@ typedef struct {
         for (int64_t k = 0; k < b.outputs; k++)                                                              \
             memcpy(to + (b.output + k) * o->inputs + b.input, block[k], (size_t)b.inputs * sizeof(T));       \
     }                                                                                                        \
+    /* The usual kernel, flipped as a whole: nine elements without a loop. */                                \
+    static void flip_nine_##name(const npc_kernel_order *o, const T *from, T *to, channel_block b) {         \
+        for (int64_t k = b.output; k < b.output + b.outputs; k++)                                            \
+            for (int64_t c = b.input; c < b.input + b.inputs; c++) {                                         \
+                const T *kernel = from + (c * o->outputs + k) * 9;                                           \
+                T *target = to + (k * o->inputs + c) * 9;                                                    \
+                NPC_UNROLL                                                                                   \
+                for (int t = 0; t < 9; t++) target[t] = kernel[8 - t];                                       \
+            }                                                                                                \
+    }                                                                                                        \
     static void take_##name(const npc_kernel_order *o, const void *weight, void *taken, channel_block b) {   \
         if (o->kernel == 1) {                                                                                \
             transpose_##name(o, weight, taken, b);                                                           \
+            return;                                                                                          \
+        }                                                                                                    \
+        if (o->kernel == 9 && o->taken == 9 && o->taps[0] == 8) {                                            \
+            flip_nine_##name(o, weight, taken, b);                                                           \
             return;                                                                                          \
         }                                                                                                    \
         for (int64_t k = b.output; k < b.output + b.outputs; k++)                                            \

@@ -129,6 +129,101 @@ def sum_of_windows(padded, grouped, out, stride, dilation, multiply):
     return result
 
 
+def transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
+              activation=None, data_format="channels_first", dtype=None):  # fmt: skip
+    """The transposed convolution: each element of the input times the kernel, added where it falls; types as above."""
+    input, weight = numpy.asarray(input), numpy.asarray(weight)
+    axes = weight.ndim - 2
+    dtype = result_type(input, weight, dtype)
+    input, weight = (a.astype(dtype).astype(wide_type(dtype)) for a in (input, weight))
+    batched = input.ndim == weight.ndim
+    input = input if batched else input[numpy.newaxis]
+    if data_format == "channels_last":
+        input = numpy.moveaxis(input, -1, 1)
+    stride, dilation, extra = (per_axis(value, axes) for value in (stride, dilation, output_padding))
+    pairs, size = transposed_pairs(padding, input.shape[2:], weight.shape[2:], stride, dilation, extra)
+    full = scatter(
+        input, weight, [sum(pair) + n for pair, n in zip(pairs, size, strict=True)], stride, dilation, groups
+    )
+    inside = (slice(before, before + n) for (before, _), n in zip(pairs, size, strict=True))
+    with numpy.errstate(all="ignore"):
+        result = full[(slice(None), slice(None), *inside)]
+        if bias is not None:
+            result = result + numpy.asarray(bias).astype(dtype).astype(result.dtype).reshape(-1, *[1] * axes)
+        result = activate(result, activation)
+        if dtype.kind in "iu":
+            result = result.astype(dtype)
+    if data_format == "channels_last":
+        result = numpy.moveaxis(result, 1, -1)
+    return result if batched else result[0]
+
+
+def transposed_pairs(padding, size, kernel, stride, dilation, extra):
+    """(before, after) for every axis, and the size of the result."""
+    spans = [(n - 1) * s + (k - 1) * d + 1 + e
+             for n, k, s, d, e in zip(size, kernel, stride, dilation, extra, strict=True)]  # fmt: skip
+    if padding in ("same", "same_lower"):
+        result = tuple(n * s for n, s in zip(size, stride, strict=True))
+        return resolve_padding(padding, result, kernel, stride, dilation), result
+    pairs = resolve_padding(padding, size, kernel, stride, dilation)
+    return pairs, tuple(span - sum(pair) for span, pair in zip(spans, pairs, strict=True))
+
+
+def scatter(input, weight, size, stride, dilation, groups):
+    """Onto arrays of this size, and past it if need be."""
+    batch, channels, *image = input.shape
+    kernel = weight.shape[2:]
+    grouped = weight.reshape(groups, channels // groups, *weight.shape[1:])
+    pixels = input.reshape(batch, groups, channels // groups, math.prod(image))
+    reach = [max(n, (i - 1) * s + (k - 1) * d + 1)
+             for n, i, k, s, d in zip(size, image, kernel, stride, dilation, strict=True)]  # fmt: skip
+    full = numpy.zeros((batch, groups * weight.shape[1], *reach), input.dtype)
+    with numpy.errstate(all="ignore"):
+        for tap in itertools.product(*map(range, kernel)):
+            taps = grouped[(slice(None), slice(None), slice(None), *tap)]
+            sums = numpy.einsum("ngcp,gck->ngkp", pixels, taps).reshape(batch, full.shape[1], *image)
+            where = (slice(t * d, t * d + (i - 1) * s + 1, s)
+                     for t, d, s, i in zip(tap, dilation, stride, image, strict=True))  # fmt: skip
+            full[(slice(None), slice(None), *where)] += sums
+    return full
+
+
+def input_gradient(input_size, weight, grad_output, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
+    """Batched and channels first. What the border got goes to the elements that numpy.pad copies there."""
+    dtype = result_type(weight, grad_output)
+    weight, grad_output = (a.astype(dtype).astype(wide_type(dtype)) for a in (weight, grad_output))
+    axes, size = weight.ndim - 2, input_size[2:]
+    stride, dilation = per_axis(stride, axes), per_axis(dilation, axes)
+    pairs = resolve_padding(padding, size, weight.shape[2:], stride, dilation)
+    padded = [n + sum(pair) for n, pair in zip(size, pairs, strict=True)]
+    full = scatter(grad_output, weight.conj(), padded, stride, dilation, groups)
+    full = full[(slice(None), slice(None), *map(slice, padded))]
+    sources = pad(numpy.arange(1, math.prod(size) + 1).reshape(size), pairs, padding_mode)
+    result = numpy.zeros((*full.shape[:2], math.prod(size) + 1), full.dtype)
+    numpy.add.at(result, (slice(None), slice(None), sources.ravel()), full.reshape(*full.shape[:2], math.prod(padded)))
+    return result[..., 1:].reshape(input_size)  # the first gathered what fell on zeros
+
+
+def weight_gradient(input, weight_size, grad_output, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
+    """Batched and channels first: for every tap, the product of the gradient with what the tap read."""
+    dtype = result_type(input, grad_output)
+    input, grad_output = (a.astype(dtype).astype(wide_type(dtype)) for a in (input, grad_output))
+    axes, batch = len(weight_size) - 2, input.shape[0]
+    stride, dilation = per_axis(stride, axes), per_axis(dilation, axes)
+    pairs = resolve_padding(padding, input.shape[2:], weight_size[2:], stride, dilation)
+    padded = pad(input, pairs, padding_mode).conj()
+    size = grad_output.shape[2:]
+    gradient = grad_output.reshape(batch, groups, weight_size[0] // groups, math.prod(size))
+    result = numpy.empty((groups, weight_size[0] // groups, *weight_size[1:]), input.dtype)
+    with numpy.errstate(all="ignore"):
+        for tap in itertools.product(*map(range, weight_size[2:])):
+            window = (slice(t * d, t * d + (o - 1) * s + 1, s)
+                      for t, d, s, o in zip(tap, dilation, stride, size, strict=True))  # fmt: skip
+            pixels = padded[(slice(None), slice(None), *window)].reshape(batch, groups, weight_size[1], math.prod(size))
+            result[(slice(None), slice(None), slice(None), *tap)] = numpy.einsum("ngkp,ngcp->gkc", gradient, pixels)
+    return result.reshape(weight_size)
+
+
 def blas_is_safe(input, weight):
     """Some BLAS skip factors of zero, which would swallow 0 * NaN and 0 * infinity."""
     return input.dtype.char in "dD" and numpy.isfinite(input).all() and numpy.isfinite(weight).all()

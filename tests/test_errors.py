@@ -323,9 +323,64 @@ OTHERS = [
     bad(r"input has 3 channels, but weight of shape \(4, 2, 3, 3\)", "explain", IMAGE, ones(4, 2, 3, 3)),
     bad(r"out must have shape", "explain", IMAGE, WEIGHT, out=ones(1)),
 ]
+SPREAD = numpy.ones((1, 4, 8, 9), "f4")  # what WEIGHT takes in a transposed convolution
+
+
+def bad_transposed(pattern, input=SPREAD, weight=WEIGHT, function="conv_transpose2d", **named):
+    return bad(pattern, function, input, weight, **named)
+
+
+TRANSPOSED = [
+    bad_transposed(
+        r"input must have 4 axes \(N, C, H, W\), or 3 axes \(C, H, W\) without a batch, got input shape \(8, 9\)",
+        ones(8, 9)
+    ),
+    bad_transposed(r"weight must have 4 axes \(C, K/groups, R, S\), got .*\(4, 3, 3\)", weight=ones(4, 3, 3)),
+    bad_transposed(
+        r"weight must have at least 3 axes \(C, K/groups, \*kernel\)", weight=ones(4, 3), function="conv_transpose"
+    ),
+    bad_transposed(
+        r"input has 3 channels, but weight of shape \(4, 3, 3, 3\), \(C, K/groups, \*kernel\), takes 4; input shape "
+        r"\(1, 3, 8, 9\) is channels_first",
+        IMAGE
+    ),
+    bad_transposed(r"takes 4 input channels, which groups=3 does not divide", groups=3),
+    bad_transposed(r"groups must be at least 1, got 0", groups=0),
+    bad_transposed(r"bias must have shape \(6,\), .* got bias shape \(3,\)", groups=2, bias=ones(3)),
+    bad_transposed(r"only the batch axis .* input shape \(1, 4, 0, 9\)", ones(1, 4, 0, 9)),
+    bad_transposed(r"only the batch axis .* input shape \(1, 0, 8, 9\)", ones(1, 0, 8, 9), ones(0, 3, 3, 3)),
+    bad_transposed(r"stride must be at least 1, got -2", stride=-2),
+    bad_transposed(r"dilation=\(1, 1, 1\) has 3 values", dilation=(1, 1, 1)),
+    bad_transposed(r"padding must be at least 0, got -1", padding=-1),
+    bad_transposed(r"padding must be one of 'valid', 'same', 'same_lower', got 'full'", padding="full"),
+    bad_transposed(
+        r"padding \(5, 5\) leaves nothing of the 10 elements that size 8 with stride 1, a kernel of 3 with dilation 1 "
+        r"and output_padding 0 spread over; input shape \(1, 4, 8, 9\)",
+        padding=5
+    ),
+    bad_transposed(
+        r"output_padding must be less than the stride or the dilation of its axis, got output_padding=2 with stride=2 "
+        r"and dilation=1",
+        stride=2, output_padding=2
+    ),
+    bad_transposed(r"output_padding must be less than .* got output_padding=\(0, 1\)", output_padding=(0, 1)),
+    bad_transposed(r"output_padding must be at least 0, got -1", output_padding=-1),
+    bad_transposed(r"output_padding=\(1,\) has 1 values", stride=2, output_padding=(1,)),
+    bad_transposed(r"output_padding must be integers, got 0\.5", error=TypeError, output_padding=0.5),
+    bad_transposed(r"padding='same' makes the result size \* stride", stride=2, padding="same", output_padding=1),
+    bad_transposed(r"stride 4611686018427387904.* does not fit in memory addressing", stride=HUGE),
+    bad_transposed(r"a result of shape .* takes \d+ bytes, which does not fit", stride=2**31),
+    bad_transposed(r"input and weight of dtype bool cannot hold", SPREAD > 0, WEIGHT > 0, error=TypeError),
+    bad_transposed(r"weight has dtype object", weight=WEIGHT.astype(object), error=TypeError),
+    bad_transposed(r"activation must be None, 'relu'", activation="gelu"),
+    bad_transposed(r"data_format must be one of", data_format="NHWC"),
+    bad_transposed(r"out must have shape \(1, 3, 10, 11\), got \(1, 3, 8, 9\)", out=IMAGE.copy()),
+    bad_transposed(r"out is read-only", out=read_only(1, 3, 10, 11)),
+    bad_transposed(r"input has 3 channels", IMAGE, function="explain_transpose"),
+]
 # fmt: on
 
-BAD_CALLS = [*RANKS, *CHANNELS, *NUMBERS, *PADDINGS, *SIZES, *DTYPES, *ACTIVATIONS, *OTHERS]
+BAD_CALLS = [*TRANSPOSED, *RANKS, *CHANNELS, *NUMBERS, *PADDINGS, *SIZES, *DTYPES, *ACTIVATIONS, *OTHERS]
 
 
 @pytest.mark.parametrize(("error", "pattern", "function", "arguments", "named"), BAD_CALLS)
@@ -342,7 +397,9 @@ def test_the_table_is_long_enough():
     assert len(BAD_CALLS) >= 100
 
 
-@pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv3d", "conv", "explain"])
+@pytest.mark.parametrize(
+    "name", ["conv1d", "conv2d", "conv3d", "conv", "explain", "conv_transpose2d", "conv_transpose", "explain_transpose"]
+)
 def test_unknown_and_missing_arguments(name):
     function = getattr(npconv, name)
     with pytest.raises(TypeError, match=f"{name}.*strides"):
@@ -350,7 +407,7 @@ def test_unknown_and_missing_arguments(name):
     with pytest.raises(TypeError, match=f"{name}.*weight"):
         function(IMAGE)
     with pytest.raises(TypeError, match=f"{name}.*positional"):
-        function(IMAGE, WEIGHT, None, 1, 0, 1, 1, "zeros")
+        function(IMAGE, WEIGHT, None, 1, 0, 1, 1, 1, "zeros")
 
 
 def test_a_bad_call_leaves_out_alone(backend):

@@ -83,6 +83,107 @@ def test_activations_are_torchs(backend, activation):
     assert numpy.allclose(result, expected.numpy(), rtol=1e-12, atol=1e-12)
 
 
+TRANSPOSED = (
+    ((2, 3, 7), (3, 4, 3), {}),
+    ((2, 4, 7), (4, 3, 5), {"stride": 3, "padding": 2, "output_padding": 2, "dilation": 2, "groups": 2}),
+    ((1, 4, 5, 6), (4, 3, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    ((2, 4, 5, 6), (4, 1, 3, 2), {"stride": (2, 3), "groups": 4, "output_padding": (0, 2)}),
+    ((1, 3, 4, 5), (3, 2, 4, 4), {"stride": 4, "dilation": (1, 2), "output_padding": 1}),
+    ((1, 2, 3, 4, 3), (2, 3, 2, 3, 3), {"stride": 2, "padding": (0, 1, 1)}),
+)
+
+
+@pytest.mark.parametrize(("input", "weight", "arguments"), TRANSPOSED, ids=str)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "c16"])
+def test_transposed_is_torchs(backend, input, weight, arguments, dtype):
+    rng = numpy.random.default_rng(0)
+    outputs = weight[1] * arguments.get("groups", 1)
+    given = [rng.integers(-4, 5, shape).astype(dtype) for shape in (input, weight, (outputs,))]
+    name = f"conv_transpose{len(input) - 2}d"
+    try:
+        expected = getattr(functional, name)(*map(torch.from_numpy, given), **arguments).numpy()
+    except RuntimeError as error:
+        pytest.skip(f"torch: {str(error)[:80]}")
+    result = getattr(npconv, name)(*given, **arguments)
+    assert result.dtype == expected.dtype
+    assert numpy.array_equal(result, expected)
+
+
+def assert_backward(layer, x, forward):
+    """The layer's gradients are those that torch finds for `forward(x, weight, bias)`."""
+    leaves = [torch.tensor(value, requires_grad=True) for value in (x, layer.weight, layer.bias)]
+    y = forward(*leaves)
+    rng = numpy.random.default_rng(7)
+    grad_output = rng.standard_normal(tuple(y.shape))
+    if x.dtype.kind == "c":
+        grad_output = grad_output + 1j * rng.standard_normal(tuple(y.shape))
+    y.backward(torch.from_numpy(grad_output))
+    assert numpy.allclose(layer(x), y.detach().numpy(), rtol=1e-12, atol=1e-12)
+    for result, leaf in zip(layer.backward(x, grad_output), leaves, strict=True):
+        assert numpy.allclose(result, leaf.grad.numpy(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
+@pytest.mark.parametrize(("input", "weight", "arguments"), TRANSPOSED, ids=str)
+def test_gradients_of_transposed_layers_are_torchs(backend, input, weight, arguments, dtype):
+    rng = numpy.random.default_rng(0)
+    make = [rng.standard_normal(shape) for shape in (input, weight, (weight[1] * arguments.get("groups", 1),))]
+    x, kernels, bias = ((a + 1j * a[::-1] if dtype == "c16" else a) for a in make)
+    axes = len(input) - 2
+    layer = getattr(npconv, f"ConvTranspose{axes}d").from_weights(kernels, bias, **arguments)
+    function = getattr(functional, f"conv_transpose{axes}d")
+    assert_backward(layer, x, lambda *leaves: function(*leaves, **arguments))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
+def test_gradients_of_layers_are_torchs(backend, case, dtype):
+    rng = numpy.random.default_rng(0)
+    make = [rng.standard_normal(shape) for shape in (case.input, case.weight, case.weight[:1])]
+    x, weight, bias = ((a + 1j * a[::-1] if dtype == "c16" else a) for a in make)
+    layer = getattr(npconv, f"Conv{case.axes}d").from_weights(weight, bias, **torch_arguments(case))
+    function = getattr(functional, f"conv{case.axes}d")
+    assert_backward(layer, x, lambda *leaves: function(*leaves, **torch_arguments(case)))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_gradients_of_padding_modes_are_torchs(backend, mode):
+    rng = numpy.random.default_rng(0)
+    layer = npconv.Conv2d.from_weights(
+        rng.standard_normal((4, 3, 3, 3)), rng.standard_normal(4), 2, ((1, 2), (3, 0)), padding_mode=mode
+    )
+    assert_backward(
+        layer, rng.standard_normal((2, 3, 6, 7)),
+        lambda x, weight, bias: functional.conv2d(functional.pad(x, (3, 0, 1, 2), mode), weight, bias, 2),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_gradients_of_activations_are_torchs(backend, activation):
+    """At kinks too: one filter is zero, and so are its sums."""
+    rng = numpy.random.default_rng(0)
+    weight = rng.standard_normal((4, 2, 3, 3))
+    weight[1] = 0
+    layer = npconv.Conv2d.from_weights(weight, numpy.array([0.5, 0, -1, 2]), activation=activation)
+    assert_backward(
+        layer, rng.standard_normal((2, 2, 6, 7)), lambda *leaves: ACTIVATIONS[activation](functional.conv2d(*leaves))
+    )
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_grad_functions_are_torchs(backend, axes):
+    rng = numpy.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 4, *(9, 8, 7)[:axes])), rng.standard_normal((6, 2, *(3, 2, 2)[:axes]))
+    y = npconv.conv(x, weight, None, 2, 1, 2, 2)
+    for kind, arguments in (("input", (x.shape, weight, y)), ("weight", (x, weight.shape, y))):
+        name = f"conv{axes}d_{kind}"
+        tensors = [torch.from_numpy(a) if isinstance(a, numpy.ndarray) else a for a in arguments]
+        expected = getattr(torch.nn.grad, name)(*tensors, 2, 1, 2, 2)
+        assert numpy.allclose(getattr(npconv.grad, name)(*arguments, 2, 1, 2, 2), expected, rtol=1e-12, atol=1e-12)
+        assert numpy.allclose(getattr(npconv.grad, name)(*tensors, 2, 1, 2, 2), expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("bad", [{"stride": 0}, {"stride": -1}, {"dilation": 0}, {"groups": 0}, {"groups": 2},
                                  {"padding": -1}, {"padding": "same", "stride": 2}, {"padding": "full"},
                                  {"padding": (1, 2, 3)}], ids=str)  # fmt: skip

@@ -18,9 +18,9 @@
  * - from, to: NULL, or for every kernel column the lanes that lie inside the input; the others are zeros, never read.
  * - last, clip: as above.
  *
- * dot: one gradient row by row against `taps` shifted ones,
- *     output[t] = (output[t] if accumulate) + sum over row, i of left[row * left_stride + i] * right[offsets[t] + row * right_stride + i]
- * for i < count: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
+ * dot: one or two gradients, row by row, against `taps` shifted inputs,
+ *     output[m][t] = (output[m][t] if accumulate) + sum over row, i of left[m][row * left_stride + i] * right[offsets[t] + row * right_stride + i]
+ * for i < count, with m * output_pitch and m * left_pitch between the two: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
  * elements is read.
  *
  * winograd: the transforms of F(4x4, 3x3), algo/winograd.c; NULL where an ISA or type has none.
@@ -87,7 +87,7 @@ typedef struct {
     const void *left, *right;
     const int64_t *offsets;
     void *output;
-    int64_t rows, count, left_stride, right_stride;
+    int64_t rows, count, left_stride, right_stride, left_pitch, output_pitch;
     int accumulate;
 } npc_dot;
 
@@ -129,7 +129,8 @@ typedef struct {
     int lanes, rows, vectors, stencil_rows;
     npc_gemm_kernel *gemm[NPC_GEMM_ROWS][NPC_GEMM_VECTORS];
     npc_stencil_kernel *stencil[NPC_STENCIL_KERNELS][NPC_STENCIL_HEIGHTS]; /* rows: 1, 2, 4, 8 */
-    npc_dot_kernel *dot[NPC_DOT_TAPS]; /* by taps, from 1 on */
+    npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
+    int dot_pair_taps; /* the most that pay for two */
     npc_winograd winograd;
 } npc_kernels;
 

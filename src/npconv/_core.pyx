@@ -1,7 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """Turns a Problem into the C struct, drops the GIL and turns a status into an exception."""
 
-from cpython.buffer cimport Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.string cimport memset
 
 import platform
@@ -104,6 +106,25 @@ def plan_weight_gradient(problem, options):
     made.plan.isa = find_isa(options.isa)
     npc_weight_gradient_make(&made.plan)
     return made
+
+
+cdef class Memory:
+    """A block of csrc/memory.h as a buffer of bytes: of those kept between calls, whose pages cost nothing."""
+
+    cdef void *data
+    cdef Py_ssize_t size
+
+    def __cinit__(self, Py_ssize_t size):
+        self.size = size
+        self.data = npc_acquire(size)
+        if self.data == NULL:
+            raise MemoryError(f"no memory for {size} bytes of kernels")
+
+    def __dealloc__(self):
+        npc_release(self.data)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
 
 
 def take_kernels(int threads, weight, taps, out):

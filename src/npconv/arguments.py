@@ -129,7 +129,10 @@ def canonical_padding(function: str, value: Any) -> int | str | tuple[int | tupl
 def canonical_shape(function: str, name: str, value: Any) -> tuple[int, ...]:
     if not _is_sequence(value):
         raise TypeError(f"{function}: {name} must be a sequence of integers, got {brief(value)}")
-    return tuple([canonical_integer(function, name, item) for item in value])
+    shape = tuple([canonical_integer(function, name, item) for item in value])
+    if min(shape, default=0) < 0:
+        raise ValueError(f"{function}: {name} must be at least 0 along every axis, got {brief(shape)}")
+    return shape
 
 
 def canonical_name(function: str, name: str, value: object, accepted: tuple[str, ...]) -> str:

@@ -101,7 +101,9 @@ def choose(options: Options) -> str:
 def _take_kernels(threads: int, weight: Array, taps: Array) -> Array:
     """As `_numpy.take_kernels`."""
     groups, inputs, outputs, _ = weight.shape
-    taken = numpy.empty((groups, outputs, len(taps), inputs, taps.shape[1]), weight.dtype)
+    size = groups * inputs * outputs * taps.size * weight.itemsize
+    memory = memoryview(_core.Memory(size))
+    taken: Array = numpy.frombuffer(memory, weight.dtype).reshape(groups, outputs, len(taps), inputs, -1)
     whole = weight.flags.c_contiguous and weight.flags.aligned
     _core.take_kernels(threads, weight if whole else weight.copy(), taps, taken)
     return taken

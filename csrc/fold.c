@@ -229,7 +229,8 @@ static void add_tap(const fold_band *band, const char *terms, const landing *row
     const int64_t phase = columns.place % job->column_axis.stride,
                   at = columns.place / job->column_axis.stride;
     const int64_t term_pitch = job->column_axis.output * stride;
-    const int64_t sum_step = job->row_axis.stride * job->sum_pitch;
+    /* A stride of more than the image leads to one row at most, and might overflow. */
+    const int64_t sum_step = npc_min(job->row_axis.stride, job->row_axis.input) * job->sum_pitch;
     if (count <= 0 || rows->low == rows->high) return;
     char *sums = band->sums + rows->place * job->sum_pitch + (phase * job->length + at) * job->sum_size;
     terms += (rows->low * job->column_axis.output + columns.low) * stride;

@@ -18,6 +18,7 @@ typedef struct {
     npc_axis row_axis, column_axis;
     int64_t size, taps;
     int64_t row_stride, column_stride;
+    int64_t row_step, column_step; /* bytes in the image from window to window */
     copy_row *copy;
     int flat;
 } unfold_job;
@@ -121,7 +122,7 @@ static void copy_flat(const unfold_job *job, char *target, const char *rows, int
 /* The columns from `column` to `end` of a row of windows, those in [left, right) from the image. */
 static void copy_one_row(const unfold_job *job, char *target, const char *source, const npc_fold_unit *unit,
                          int64_t left, int64_t right) {
-    const int64_t size = job->size, stride = job->column_axis.stride * job->column_stride;
+    const int64_t size = job->size, stride = job->column_step;
     if (left > unit->column) memset(target, 0, (size_t)((left - unit->column) * size));
     target += (left - unit->column) * size;
     if (stride == size)
@@ -154,7 +155,7 @@ static void copy_tap(const unfold_job *job, char *target, const char *rows, cons
         return;
     }
     rows += row * job->row_stride + (left * column_axis->stride + shift) * job->column_stride;
-    for (int64_t i = low; i < high; i++, target += pitch, rows += row_axis->stride * job->row_stride)
+    for (int64_t i = low; i < high; i++, target += pitch, rows += job->row_step)
         copy_one_row(job, target, rows, unit, left, right);
 }
 
@@ -208,6 +209,9 @@ void npc_unfold(const npc_problem *given, int threads, const npc_tensor *image, 
     job.taps = npc_taps(problem);
     job.row_stride = npc_row_stride(problem, &pixels);
     job.column_stride = npc_column_stride(problem, &pixels);
+    /* Strides of more than the image lead to one window at most, and might overflow. */
+    job.row_step = npc_min(job.row_axis.stride, job.row_axis.input) * job.row_stride;
+    job.column_step = npc_min(job.column_axis.stride, job.column_axis.input) * job.column_stride;
     job.copy = copier(job.size);
     job.flat = is_flat(&job);
     npc_parallel_for(threads, job.grid.items, run_item, &job);

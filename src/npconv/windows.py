@@ -31,6 +31,8 @@ class WindowArguments(NamedTuple):
 class _Convolution(Arguments):
     """A call's arguments as those of a convolution, which `problem` knows how to resolve."""
 
+    __slots__ = ()
+
     @property
     def shapes(self) -> str:
         return f"input shape {self.input_shape}, kernel_size {self.weight_shape[2:]}"

@@ -16,7 +16,7 @@ int npc_fold_threads(const npc_problem *problem, int threads);
 void npc_unfold(const npc_problem *problem, int threads, const npc_tensor *image, char *columns);
 npc_status npc_fold(const npc_problem *problem, int threads, const npc_tensor *columns, char *image);
 
-/* How either cuts its work into units: some rows of one image, from one column to another; see fold.c. */
+/* How either cuts its work into units: some rows of one image, from one column to another; see fold_grid.c. */
 typedef struct {
     int64_t outers, rows, columns; /* of the array that is cut, windows or image: sizes of the axes */
     int64_t band_rows, bands, band_columns, segments;

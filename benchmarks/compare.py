@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 
 import report
+from operations import MODES
 from report import Entry
 
 SAME = 0.03  # a smaller change is not told from noise
@@ -70,7 +71,7 @@ def main() -> int:
         return 2
     told = list(lines(found, options.all))
     header = ["row", "before, ms", "after, ms", "gain", "vs best before", "vs best after", "algorithm"]
-    print(f"{after['mode']}s, {after['dtype']}, threads: {after['threads']}, {after['machine']}\n")
+    print(f"{MODES[after['mode']]}, {after['dtype']}, threads: {after['threads']}, {after['machine']}\n")
     if told:
         print(report.markdown(header, told) + "\n")
     if len(told) < len(found):

@@ -13,13 +13,12 @@ from functools import partial
 from typing import Any
 
 import numpy
+import operations
 from rows import Row
 
 import npconv
 
 DEFAULTS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-
-Arrays = tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray | None]
 
 
 class Refused(Exception):
@@ -31,13 +30,18 @@ class Task:
     """What a contestant is given."""
 
     row: Row
-    arrays: Arrays
+    arrays: operations.Arrays
     threads: int
     mode: str = "call"
 
     @property
     def dtype(self) -> str:
         return self.arrays[0].dtype.name
+
+    @property
+    def is_operation(self) -> bool:
+        """Something else than a convolution."""
+        return self.mode in operations.OPERATIONS
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -71,6 +75,8 @@ class Prepared:
 def npconv_compiled(task: Task) -> Prepared:
     """A call on plain arrays, or a layer that packed its weights before."""
     npconv.set_options(num_threads=task.threads)
+    if task.is_operation:
+        return Prepared(operations.by_npconv(task.row, task.mode, task.arrays, task.settings))
     if task.mode == "call":
         call = partial(npconv.conv, *task.arrays, **task.settings)
         return Prepared(call, algorithm=npconv.explain(*task.arrays, **task.settings).algorithm)
@@ -91,12 +97,16 @@ def layer_algorithm(layer: Any, task: Task) -> str:
 def npconv_numpy(task: Task) -> Prepared:
     """The fallback that serves where npconv was not compiled."""
     limit = blas_threads(task.threads)
+    if task.is_operation:
+        inner = operations.by_npconv(task.row, task.mode, task.arrays, task.settings)
+    else:
+        inner = partial(npconv.conv, *task.arrays, **task.settings)
 
     def call() -> numpy.ndarray:
         with npconv.options(backend="numpy", num_threads=task.threads), limit():
-            return npconv.conv(*task.arrays, **task.settings)
+            return inner()
 
-    return Prepared(call, algorithm="matmul")
+    return Prepared(call, algorithm="" if task.is_operation else "matmul")
 
 
 def blas_threads(threads: int) -> Callable[[], Any]:
@@ -119,7 +129,9 @@ def _lazily(module: str, function: str) -> Callable[[Task], Prepared]:
 
 @dataclass(frozen=True)
 class Contestant:
-    """An entry of the table. Slow ones run only when they are named; `packed` ones take part in layer mode alone."""
+    """An entry of the table. Slow ones run only when they are named; `packed` ones take part in layer mode alone, those
+    with `operations` in every mode.
+    """
 
     prepare: Callable[[Task], Prepared]
     title: str
@@ -127,9 +139,11 @@ class Contestant:
     peer: bool = True
     slow: bool = False
     packed: bool = False
+    operations: bool = False
 
     def takes_part(self, mode: str) -> bool:
-        return not self.slow and (mode == "layer" or not self.packed)
+        able = self.operations or mode not in operations.OPERATIONS
+        return able and not self.slow and (mode == "layer" or not self.packed)
 
 
 SINGLE = ("float32",)
@@ -137,10 +151,12 @@ FLOATS = ("float32", "float64")
 ALL = ("float32", "float64", "int64", "int32", "uint8")
 
 CONTESTANTS = {
-    "npconv": Contestant(npconv_compiled, "npconv", ALL, peer=False),
-    "npconv-numpy": Contestant(npconv_numpy, "npconv on NumPy", ALL, peer=False, slow=True),
-    "torch": Contestant(_lazily("tensors", "nchw"), "torch NCHW", ALL),
-    "torch-channels-last": Contestant(_lazily("tensors", "channels_last"), "torch channels_last", FLOATS),
+    "npconv": Contestant(npconv_compiled, "npconv", ALL, peer=False, operations=True),
+    "npconv-numpy": Contestant(npconv_numpy, "npconv on NumPy", ALL, peer=False, slow=True, operations=True),
+    "torch": Contestant(_lazily("tensors", "nchw"), "torch NCHW", ALL, operations=True),
+    "torch-channels-last": Contestant(
+        _lazily("tensors", "channels_last"), "torch channels_last", FLOATS, operations=True
+    ),
     "torch-packed": Contestant(_lazily("tensors", "packed"), "torch packed", SINGLE, packed=True),
     "onnxruntime": Contestant(_lazily("sessions", "onnxruntime"), "ONNX Runtime", SINGLE),
     "openvino": Contestant(_lazily("sessions", "openvino"), "OpenVINO", SINGLE),
@@ -155,6 +171,8 @@ def prepare(name: str, task: Task) -> Prepared | str:
     contestant = CONTESTANTS[name]
     if task.dtype not in contestant.dtypes:
         return f"does not compute in {task.dtype}"
+    if task.is_operation and not contestant.operations:
+        return "is timed on convolutions alone"
     try:
         return contestant.prepare(task)
     except Refused as reason:

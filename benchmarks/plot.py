@@ -10,6 +10,7 @@ import argparse
 import matplotlib
 import report
 from contestants import CONTESTANTS
+from operations import MODES
 
 matplotlib.use("agg")
 import matplotlib.pyplot as pyplot  # after the choice of backend
@@ -69,7 +70,7 @@ def frame(axes, ratios: tuple[float, ...]) -> None:
 
 def title(result: dict, against: str | None) -> str:
     peer = CONTESTANTS[against].title if against else "the fastest peer of each row"
-    what = "Layers" if result["mode"] == "layer" else "Calls"
+    what = MODES[result["mode"]].capitalize()
     where = f"{what}, {result['dtype']}, threads: {result['threads']}, {result['machine']}"
     return f"npconv against {peer}: times as fast\n{where}"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from contestants import CONTESTANTS
+from operations import MODES, MOVING
 
 Entry = dict[str, Any]
 BASELINE = "torch"
@@ -59,18 +60,20 @@ def markdown(header: list[str], lines: Iterable[list[str]]) -> str:
 
 def table(result: dict[str, Any]) -> str:
     timed = [name for name in CONTESTANTS if any(name in entry["times"] for entry in result["rows"])]
-    header = ["row", "MFLOP", *(CONTESTANTS[name].title for name in timed)]
-    header += ["vs torch", "vs best", "best peer", "GFLOP/s", "of peak", "error", "algorithm"]
+    moving = result["mode"] in MOVING
+    header = ["row", "MB" if moving else "MFLOP", *(CONTESTANTS[name].title for name in timed)]
+    header += ["vs torch", "vs best", "best peer", "GB/s" if moving else "GFLOP/s", "of peak", "error", "algorithm"]
     return markdown(header, (_line(entry, timed, result["peak_gflops"]) for entry in result["rows"]))
 
 
 def _line(entry: Entry, timed: list[str], peak: float | None) -> list[str]:
     ours, best = median(entry, "npconv"), best_peer(entry)
-    speed = entry["flop"] / ours / 1e9 if ours else None
+    work = entry.get("bytes", entry["flop"])
+    speed = work / ours / 1e9 if ours else None
     error = entry["errors"].get("npconv")
     return [
         entry["name"],
-        f"{entry['flop'] / 1e6:.1f}",
+        f"{work / 1e6:.1f}",
         *(milliseconds(median(entry, name)) for name in timed),
         number(against_torch(entry)),
         number(against_best(entry)),
@@ -125,11 +128,11 @@ def _troubles(result: dict[str, Any]) -> list[str]:
 
 def heading(result: dict[str, Any]) -> str:
     peak = f"; peak {result['peak_gflops']:.0f} GFLOP/s by {result['peak_by']}" if result["peak_gflops"] else ""
-    what = "layers with packed weights" if result["mode"] == "layer" else "calls on plain arrays"
     share = result["others_share"]
+    what = MODES[result["mode"]].capitalize()
     others = "" if share is None else f" Other processes took {share:.0%} of the machine meanwhile."
     libraries = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return (
-        f"{what.capitalize()}, {result['dtype']}, threads: {result['threads']}; {result['machine']}{peak}. "
+        f"{what}, {result['dtype']}, threads: {result['threads']}; {result['machine']}{peak}. "
         f"Medians in ms; vs is how many times as fast npconv is.{others}\n\n{libraries}\n"
     )

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import machine
+import operations
 import report
 import rows
 import timing
@@ -18,7 +19,8 @@ from contestants import ALL, CONTESTANTS, Prepared, Task, prepare
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--mode", choices=("call", "layer"), default="call", help="plain arrays, or packed weights")
+    modes = "; ".join(f"{name}: {words}" for name, words in operations.MODES.items())
+    parser.add_argument("--mode", choices=operations.MODES, default="call", help=modes)
     parser.add_argument("--threads", type=int, default=machine.cores())
     parser.add_argument("--dtype", choices=ALL, default="float32")
     parser.add_argument("--rows", type=re.compile, default="", metavar="REGEX", help="rows whose name it matches")
@@ -38,9 +40,11 @@ def names(text: str) -> list[str]:
 
 def checked(row: rows.Row, chosen: list[str], options: argparse.Namespace) -> tuple[dict[str, Prepared], report.Entry]:
     """Those whose result is right, and the row's entry so far."""
-    task = Task(row, row.arrays(options.dtype), options.threads, options.mode)
+    task = Task(row, operations.arrays(row, options.dtype, options.mode), options.threads, options.mode)
     expected = timing.exact(task)
     entry = {"name": row.name, "set": row.set, "flop": row.flop, "errors": {}, "wrong": {}, "left_out": {}}
+    if options.mode in operations.MOVING:
+        entry["bytes"] = operations.column_bytes(row, options.dtype)
     ready: dict[str, Prepared] = {}
     for name in chosen:
         prepared = prepare(name, task)
@@ -71,13 +75,16 @@ def measured(row: rows.Row, chosen: list[str], options: argparse.Namespace) -> r
 
 def everything(options: argparse.Namespace) -> dict[str, Any]:
     chosen = options.contestants or [name for name, each in CONTESTANTS.items() if each.takes_part(options.mode)]
-    peak = machine.peak(options.dtype, options.threads)
+    moving = options.mode in operations.MOVING
+    peak = None if moving else machine.peak(options.dtype, options.threads)
     result = {"machine": machine.words(), "versions": machine.versions()}
     result |= {name: getattr(options, name) for name in ("mode", "threads", "dtype", "seconds")}
     result |= {"peak_gflops": peak and peak[0], "peak_by": peak and peak[1], "rows": []}
     others = machine.Others()
     for row in rows.choose(options.set, options.rows):
         progress(row.name)
+        if moving and operations.column_bytes(row, options.dtype) > operations.LARGEST:
+            continue
         result["rows"].append(measured(row, chosen, options))
     progress("")
     result["others_share"] = others.share()

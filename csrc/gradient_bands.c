@@ -66,6 +66,10 @@ static void pack_pixels(const npc_input_band *p, char *target, const char *row, 
     }
 }
 
+static void zero_pixels(const npc_input_band *p, char *target, int64_t count, int64_t pitch) {
+    for (int64_t i = 0; i < count; i++) npc_zeros(target + i * pitch, p->problem->compute, p->channels);
+}
+
 /* Every step-th pixel from `start` on, as elements `pitch` bytes apart. */
 static void pack_run(const npc_input_band *p, char *target, const char *row, int part, int64_t start,
                      int64_t step, int64_t count, int64_t pitch, char *scratch) {
@@ -75,6 +79,14 @@ static void pack_run(const npc_input_band *p, char *target, const char *row, int
                                    npc_column_stride(problem, &p->input)};
     if (p->channels == 1 && pitch == size) {
         npc_pack_row(&packer, target, row, part, start, count);
+        return;
+    }
+    if (row && step == 1 && problem->padding_mode == NPC_PADDING_ZEROS && p->plain) {
+        const int64_t low = npc_clamp(-start, 0, count), high = npc_clamp(packer.width - start, low, count);
+        zero_pixels(p, target, low, pitch);
+        npc_transpose(problem->compute, target + low * pitch, pitch / size, row + (start + low) * size,
+                      p->input.channel_stride / size, high - low, p->channels);
+        zero_pixels(p, target + high * pitch, count - high, pitch);
         return;
     }
     for (int64_t first = 0; first < p->channels; first += BLOCK)

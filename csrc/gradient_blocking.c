@@ -13,6 +13,7 @@ enum {
     LEAST_ITEMS = 8,            /* fewer are cut into slices of their pixels */
     LONG_REDUCTION = 128,       /* bands, whose sums are better added apart */
     MOST_TAPS = 4096,           /* of dot products */
+    GROUP_WORK = 300 * 1000,    /* multiplications of an item of small groups */
     THREAD_WORK = 300 * 1000,   /* multiplications that pay for waking one more thread */
 };
 
@@ -62,13 +63,14 @@ static int takes_dots(const npc_weight_gradient *plan) {
     const double lanes = plan->kernels->lanes, taps = (double)npc_taps(problem);
     const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
     const npc_axis columns = npc_columns(problem);
-    const int64_t width = npc_min(columns.output, DOT_COLUMNS);
+    const int64_t pixels = npc_min(columns.output, DOT_COLUMNS);
     if (problem->parts != 1 || taps > MOST_TAPS) return 0;
-    const double used = (double)width / ((double)npc_ceil_div(width, (int64_t)lanes) * lanes);
-    const double dots = outputs * inputs * taps / lanes * 1.25 / used;
-    const double joined = (double)columns.kernel * inputs;
-    const int64_t vectors = joined < 4 * lanes ? (int64_t)((joined + lanes - 1) / lanes)
-                                               : columns.kernel * (int64_t)((inputs + lanes - 1) / lanes);
+    const double used = (double)pixels / (double)npc_round_up(pixels, plan->kernels->lanes);
+    const double dots = outputs * inputs * taps / lanes * 1.6 / used;
+    const int joins = columns.dilation == 1 || inputs < lanes;
+    const int64_t width = npc_group_inputs(problem), wide = columns.kernel * width;
+    const int64_t vectors = joins ? npc_ceil_div(wide, plan->kernels->lanes)
+                                  : columns.kernel * npc_ceil_div(width, plan->kernels->lanes);
     return dots < (outputs < 4 ? 4 : outputs) * (double)vectors * taps / (double)columns.kernel;
 }
 
@@ -161,6 +163,16 @@ static void choose_slices(npc_weight_gradient *plan) {
     b->slices = npc_clamp(wanted, 1, npc_min(bands, room));
 }
 
+/* Small groups share an item, which prepares itself for all of them once. */
+static void choose_groups(npc_weight_gradient *plan) {
+    const npc_problem *problem = &plan->problem;
+    npc_gradient_blocking *b = &plan->blocking;
+    const double work = npc_multiplications(problem) / (double)problem->groups;
+    const int64_t most = npc_max(1, problem->groups / (4 * plan->threads));
+    b->groups =
+        b->slices > 1 || b->items > problem->groups ? 1 : npc_clamp((int64_t)(GROUP_WORK / work), 1, most);
+}
+
 /* Fewer channels an item, until every thread has some. */
 static void choose_threads(npc_weight_gradient *plan) {
     const npc_problem *problem = &plan->problem;
@@ -189,6 +201,8 @@ void npc_weight_gradient_make(npc_weight_gradient *plan) {
     choose_band(plan);
     choose_slices(plan);
     choose_threads(plan);
+    b->items = count_items(problem, b);
+    choose_groups(plan);
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = plan->kernels->lanes;
     const int64_t pixels = b->band_rows * b->band_columns;
     const int64_t taps = b->rows * b->columns;
@@ -200,8 +214,7 @@ void npc_weight_gradient_make(npc_weight_gradient *plan) {
     b->sum_bytes = npc_aligned_bytes((int64_t)sum_bytes(problem, b));
     plan->thread_bytes = (size_t)(b->band_bytes + b->gradient_bytes + b->offset_bytes + b->row_bytes +
                                   (b->slices > 1 ? 0 : b->sum_bytes));
-    plan->slice_bytes =
-        b->slices > 1 ? (size_t)(count_items(problem, b) * b->slices) * (size_t)b->sum_bytes : 0;
+    plan->slice_bytes = b->slices > 1 ? (size_t)(b->items * b->slices) * (size_t)b->sum_bytes : 0;
 }
 
 size_t npc_weight_gradient_workspace(const npc_weight_gradient *plan) {

@@ -33,6 +33,7 @@ typedef struct {
     int64_t bands, row_bands, column_bands;
     int64_t size, parts;
     int in_place; /* the result may be written by whole rows of taps */
+    int is_sums;  /* and is in the order of the sums, which are made where it lies */
 } gradient_job;
 
 typedef struct {
@@ -42,6 +43,7 @@ typedef struct {
     npc_taps_block taps;
     const char *images; /* the input from the item's first channel on */
     char *band, *gradient, *row, *sums;
+    int64_t sum_stride; /* elements from one output channel to the next */
     int64_t *offsets;
     npc_band listed; /* what offsets were listed for */
     int started;     /* sums hold something */
@@ -153,12 +155,13 @@ static void multiply_band(gradient_item *item, const npc_tensor *image, const np
         *band,
         item->taps,
         npc_band_axis_of(&row_axis, item->taps.rows, band->rows, 0),
-        npc_band_axis_of(&column_axis, item->taps.columns, band->columns, npc_gradient_joins(job->plan))};
+        npc_band_axis_of(&column_axis, item->taps.columns, band->columns, npc_gradient_joins(job->plan)),
+        npc_lies_in_rows(problem, image) && npc_counts_in_elements(problem, image)};
     const int64_t elements = input.rows.extent * input.columns.extent * item->inputs * job->parts;
     const int64_t pixels = band->rows * band->columns * job->parts, runs = npc_ceil_div(pixels, RUN);
     const int64_t all = item->outputs * job->parts, tiles = npc_ceil_div(all, kernels->rows);
     npc_gemm tile = {.weight_stride = rows->channel_stride,
-                     .output_stride = item_taps(item) * item->inputs,
+                     .output_stride = item->sum_stride,
                      .input_step = kernels->lanes,
                      .output_step = kernels->lanes};
     list_pixels(item, &input);
@@ -180,17 +183,18 @@ static void multiply_band(gradient_item *item, const npc_tensor *image, const np
 
 /* --- vectors along pixels --- */
 
-/* One channel of the input, packed into planes, against one of the gradient: sums of all taps of an outer one. */
+/* One channel of the input, packed into planes, against one or two of the gradient: sums of all taps of an outer one. */
 static void run_dots(const gradient_item *item, const npc_band *band, npc_dot tile, const char *left,
-                     char *sums) {
+                     char *sums, int pair) {
     const gradient_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
-    const int64_t taps = item->taps.rows * item->taps.columns, tiles = npc_ceil_div(taps, NPC_DOT_TAPS);
-    const int64_t runs = npc_ceil_div(band->rows * npc_ceil_div(band->columns, kernels->lanes), RUN);
-    const int64_t parts = npc_min(runs, band->rows);
-    for (int64_t run = 0; run < parts; run++) {
-        const int64_t from = band->rows * run / parts;
-        tile.rows = band->rows * (run + 1) / parts - from;
+    const int64_t taps = item->taps.rows * item->taps.columns;
+    const int64_t tiles = npc_ceil_div(taps, pair ? kernels->dot_pair_taps : NPC_DOT_TAPS);
+    const int64_t work = band->rows * npc_ceil_div(band->columns, kernels->lanes);
+    const int64_t runs = npc_min(npc_ceil_div(work, RUN), band->rows);
+    for (int64_t run = 0; run < runs; run++) {
+        const int64_t from = band->rows * run / runs;
+        tile.rows = band->rows * (run + 1) / runs - from;
         tile.left = left + from * tile.left_stride * job->size;
         tile.right = item->band + from * tile.right_stride * job->size;
         tile.accumulate = item->started || run > 0;
@@ -198,7 +202,7 @@ static void run_dots(const gradient_item *item, const npc_band *band, npc_dot ti
             const int64_t t = taps * i / tiles;
             tile.offsets = item->offsets + t;
             tile.output = sums + t * job->size;
-            kernels->dot[taps * (i + 1) / tiles - t - 1](&tile);
+            kernels->dot[pair][taps * (i + 1) / tiles - t - 1](&tile);
         }
     }
 }
@@ -227,11 +231,13 @@ static void dot_band(gradient_item *item, const npc_tensor *image, const npc_ban
             npc_planes_pack(&source, &block, band, &planes, item->band);
             const npc_dot tile = {.count = band->columns,
                                   .left_stride = rows->row_stride,
-                                  .right_stride = planes.columns.extent};
-            for (int64_t k = 0; k < item->outputs; k++)
+                                  .right_stride = planes.columns.extent,
+                                  .left_pitch = rows->channel_stride,
+                                  .output_pitch = item->inputs * item_taps(item)};
+            char *sums = item->sums + (c * item->taps.outers + outer) * taps * job->size;
+            for (int64_t k = 0; k < item->outputs; k += 2)
                 run_dots(item, band, tile, rows->first + k * rows->channel_stride * job->size,
-                         item->sums +
-                             ((k * item->inputs + c) * item->taps.outers + outer) * taps * job->size);
+                         sums + k * tile.output_pitch * job->size, k + 1 < item->outputs);
         }
 }
 
@@ -318,15 +324,31 @@ static void place_workspace(gradient_item *item, int thread) {
     item->sums = item->row + b->row_bytes;
 }
 
+static void run_slice(gradient_item *item, int64_t slice) {
+    const gradient_job *job = item->job;
+    const int64_t slices = job->blocking->slices, inputs = npc_group_inputs(job->problem);
+    item->sum_stride = job->is_sums ? inputs : item_taps(item) * item->inputs;
+    if (job->is_sums)
+        item->sums = job->tensors->weight.data + (item->output * inputs + item->input) * job->size;
+    for (int64_t band = job->bands * slice / slices; band < job->bands * (slice + 1) / slices; band++)
+        run_band(item, band);
+    if (slices == 1 && !job->is_sums) store_item(item);
+}
+
 static void run_item(void *context, int64_t index, int thread) {
     const gradient_job *job = context;
-    const int64_t slices = job->blocking->slices, slice = index % slices;
-    gradient_item item = item_at(job, index / slices);
+    const npc_gradient_blocking *b = job->blocking;
+    const int64_t first = index / b->slices * b->groups, last = npc_min(first + b->groups, b->items);
+    gradient_item item = item_at(job, first);
     place_workspace(&item, thread);
-    if (slices > 1) item.sums = job->waiting + index * job->blocking->sum_bytes;
-    for (int64_t band = job->bands * slice / slices; band < job->bands * (slice + 1) / slices; band++)
-        run_band(&item, band);
-    if (slices == 1) store_item(&item);
+    if (b->slices > 1) item.sums = job->waiting + index * b->sum_bytes;
+    run_slice(&item, index % b->slices);
+    for (int64_t next = first + 1; next < last; next++) {
+        item.output += npc_group_outputs(job->problem);
+        item.images += npc_group_inputs(job->problem) * job->tensors->input.channel_stride;
+        item.started = 0;
+        run_slice(&item, 0);
+    }
 }
 
 static void add_sums(npc_compute compute, void *to, const void *from, int64_t count) {
@@ -370,19 +392,19 @@ static gradient_job job_of(const npc_weight_gradient *plan, const npc_tensors *t
     job.parts = problem->parts;
     job.in_place = job.outer_chunks * job.row_chunks * job.column_chunks == 1 &&
                    npc_weights_lie_plainly(problem, &tensors->weight);
+    job.is_sums = job.in_place && npc_taps(problem) == 1 && b->slices == 1 && !b->dots;
     return job;
 }
 
 npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_tensors *tensors) {
     gradient_job job = job_of(plan, tensors);
-    const int64_t items = plan->problem.groups * job.output_chunks * job.input_chunks * job.outer_chunks *
-                          job.row_chunks * job.column_chunks;
+    const npc_gradient_blocking *b = &plan->blocking;
     char *block = npc_acquire(npc_weight_gradient_workspace(plan));
     if (!block) return NPC_NO_MEMORY;
     job.workspace = block + plan->slice_bytes;
     job.waiting = block;
-    npc_parallel_for(plan->threads, items * plan->blocking.slices, run_item, &job);
-    if (plan->blocking.slices > 1) npc_parallel_for(plan->threads, items, add_slices, &job);
+    npc_parallel_for(plan->threads, npc_ceil_div(b->items, b->groups) * b->slices, run_item, &job);
+    if (b->slices > 1) npc_parallel_for(plan->threads, b->items, add_slices, &job);
     npc_release(block);
     return NPC_OK;
 }

@@ -11,7 +11,8 @@ typedef struct {
     int64_t outputs, inputs; /* channels of an item */
     int64_t outers, rows, columns; /* taps of an item */
     int64_t band_rows, band_columns;
-    int64_t slices;
+    int64_t items, slices;
+    int64_t groups; /* that follow one another in a thread's hands, where an item is as large as a group */
     int64_t band_bytes, gradient_bytes, offset_bytes, row_bytes, sum_bytes; /* of a thread's workspace */
 } npc_gradient_blocking;
 

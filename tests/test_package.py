@@ -35,7 +35,7 @@ def test_numpy_is_all_it_needs(distribution):
 
 
 def test_extras_are_those_that_the_readme_names(distribution):
-    assert set(distribution.metadata.get_all("Provides-Extra")) == {"test", "viz"}
+    assert set(distribution.metadata.get_all("Provides-Extra")) == {"test", "viz", "examples"}
 
 
 def test_type_checkers_find_the_types():

@@ -35,9 +35,9 @@
  *     target[r * extent + j] = source[r * source_stride + j * step] for from <= j < to, and 0 for the others, never read.
  *   One kernel for each step from 1 on. Whole vectors are stored, so up to a vector less one element beyond the last row.
  *
- * dot: one gradient row by row against `taps` shifted ones,
- *     output[t] = (output[t] if accumulate) + sum over row, i of left[row * left_stride + i] * right[offsets[t] + row * right_stride + i]
- * for i < count: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
+ * dot: one or two gradients, row by row, against `taps` shifted inputs,
+ *     output[m][t] = (output[m][t] if accumulate) + sum over row, i of left[m][row * left_stride + i] * right[offsets[t] + row * right_stride + i]
+ * for i < count, with m * output_pitch and m * left_pitch between the two: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
  * elements is read.
  *
  * winograd: the steps of algo/winograd.c, NULL where an ISA or type has none. Vectors lie along channels, LANES of them:
@@ -147,7 +147,7 @@ typedef struct {
     const void *left, *right;
     const int64_t *offsets;
     void *output;
-    int64_t rows, count, left_stride, right_stride;
+    int64_t rows, count, left_stride, right_stride, left_pitch, output_pitch;
     int accumulate;
 } npc_dot;
 
@@ -234,7 +234,8 @@ typedef struct {
     npc_block_kernel *block[NPC_BLOCK_PIXELS][NPC_BLOCK_VECTORS];
     npc_block_rows_kernel *block_store, *block_weights;
     npc_copy_kernel *copy[NPC_COPY_STEPS]; /* steps 1, 2 */
-    npc_dot_kernel *dot[NPC_DOT_TAPS]; /* by taps, from 1 on */
+    npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
+    int dot_pair_taps; /* the most that pay for two */
     npc_winograd winograd;
 } npc_kernels;
 

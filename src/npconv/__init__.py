@@ -9,7 +9,9 @@ array([[[[4., 4.],
 __version__ = "0.1.0"
 
 from npconv import grad
+from npconv.causal import CausalConv1d
 from npconv.config import show_config
+from npconv.folding import fold, unfold
 from npconv.functional import Plan, conv, conv1d, conv2d, conv3d, explain
 from npconv.layers import Conv1d, Conv2d, Conv3d
 from npconv.options import get_options, options, set_options
@@ -23,6 +25,7 @@ from npconv.transposed import (
 from npconv.transposed_layers import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 __all__ = [
+    "CausalConv1d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -41,9 +44,11 @@ __all__ = [
     "conv_transpose3d",
     "explain",
     "explain_transpose",
+    "fold",
     "get_options",
     "grad",
     "options",
     "set_options",
     "show_config",
+    "unfold",
 ]

@@ -103,6 +103,11 @@ cdef extern from "memory.h" nogil:
     void *npc_acquire(size_t bytes)
     void npc_release(void *block)
 
+cdef extern from "fold.h" nogil:
+    int npc_fold_threads(const npc_problem *problem, int threads)
+    void npc_unfold(const npc_problem *problem, int threads, const npc_tensor *image, char *columns)
+    npc_status npc_fold(const npc_problem *problem, int threads, const npc_tensor *columns, char *image)
+
 cdef extern from "isa.h" nogil:
     const npc_isa *npc_built_isa(int i)
     const npc_isa *npc_usable_isa(int i)

@@ -232,6 +232,62 @@ cdef void place(npc_tensor *tensor, const Py_buffer *view, int axes, bint batche
         tensor.stride[a] = view.strides[spatial + a]
 
 
+def plan_folding(problem, options):
+    """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
+    cdef CompiledFolding made = CompiledFolding()
+    describe(&made.problem, problem, options)
+    describe_types(&made.tensor, problem, problem.input_dtype)
+    made.folds = problem.operation == "fold"
+    made.axes = 1 if made.folds else problem.spatial_axes
+    made.batched = problem.batched
+    made.empty = problem.batch == 0
+    made.most_threads = npc_fold_threads(&made.problem, options.threads)
+    return made
+
+
+cdef class CompiledFolding:
+    """One `unfold` or `fold`; immutable once made, so any number of threads may run it at once."""
+
+    cdef npc_problem problem
+    cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
+    cdef int axes, most_threads
+    cdef bint batched, empty, folds
+
+    def __cinit__(self):
+        memset(&self.problem, 0, sizeof(npc_problem))
+        memset(&self.tensor, 0, sizeof(npc_tensor))
+
+    @property
+    def backend(self):
+        return "compiled"
+
+    @property
+    def threads(self):
+        return npc_thread_limit(self.most_threads)
+
+    def run(self, input, out):
+        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
+        cdef npc_tensor tensor = self.tensor
+        cdef npc_status status = NPC_OK
+        cdef Py_buffer given, result
+        if self.empty:
+            return
+        PyObject_GetBuffer(input, &given, PyBUF_STRIDES)
+        try:
+            PyObject_GetBuffer(out, &result, PyBUF_STRIDES | PyBUF_WRITABLE)
+            place(&tensor, &given, self.axes, self.batched, False)
+            with nogil:
+                if self.folds:
+                    status = npc_fold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
+                else:
+                    npc_unfold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
+            PyBuffer_Release(&result)
+        finally:
+            PyBuffer_Release(&given)
+        if status == NPC_NO_MEMORY:
+            raise MemoryError("no memory for the sums of a few rows a thread")
+
+
 cdef class PackedWeights:
     """Weights in the order of one algorithm, for plans with the same `packing`."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy
 
 from npconv import _numpy, phases
+from npconv._numpy_folding import NumpyFolding
 
 if TYPE_CHECKING:
     from npconv._core import Config
@@ -57,6 +58,17 @@ class ExecutionPlan(Protocol):
 
     def pack(self, weight: Array) -> Any: ...
     def run(self, input: Array, weight: Array, bias: Array | None, out: Array, packed: Any = None) -> None: ...
+
+
+class FoldingPlan(Protocol):
+    """An `unfold` or `fold` with everything decided; `run` may be called by many threads at once."""
+
+    @property
+    def backend(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+    def run(self, input: Array, out: Array) -> None: ...
 
 
 def algorithms() -> tuple[str, ...]:
@@ -130,3 +142,10 @@ def plan(problem: Problem, options: Options, prepacked: bool = False) -> Executi
     if choose(options) == "compiled":
         return _core.plan(problem, options, prepacked)
     return _numpy.plan(problem, options)
+
+
+def plan_folding(problem: Problem, options: Options) -> FoldingPlan:
+    """As `plan`, for `unfold` and `fold`, which know one algorithm a backend."""
+    if choose(options) == "compiled":
+        return _core.plan_folding(problem, options)
+    return NumpyFolding(problem)

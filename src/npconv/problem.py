@@ -44,7 +44,7 @@ class Problem:
     """
 
     function: str
-    operation: str  # "convolution", "transposed" or "weight_gradient"
+    operation: str  # "convolution", "transposed", "weight_gradient", "unfold" or "fold"
     spatial_axes: int
     batched: bool
     channels_last: bool
@@ -480,3 +480,27 @@ def check_out(problem: Problem, out: object) -> Array:
     if not out.flags.writeable:
         raise ValueError(f"{problem.function}: out is read-only, a writeable array is needed")
     return out
+
+
+def check_piece(function: str, x: Array, state: Array | None, channels: int, reach: int) -> None:
+    """That this may be the next piece of a signal, after that state."""
+    if x.dtype.kind not in "biufc":
+        raise TypeError(f"{function}: x has dtype {x.dtype}, an integer, float or complex dtype is needed")
+    if x.ndim not in (2, 3) or x.shape[-2] != channels:
+        raise ValueError(
+            f"{function}: x must have shape (N, {channels}, L), or ({channels}, L) without a batch, got x shape "
+            f"{x.shape}"
+        )
+    if state is None:
+        return
+    wanted = (*x.shape[:-1], reach)
+    if state.shape != wanted:
+        raise ValueError(
+            f"{function}: state must have shape {wanted}, the last {reach} inputs of every channel, got state shape "
+            f"{state.shape}; x shape {x.shape}"
+        )
+    if state.dtype != x.dtype.newbyteorder("="):
+        raise TypeError(
+            f"{function}: state must have the dtype of x, {x.dtype.newbyteorder('=')}, got {state.dtype.str} "
+            f"({state.dtype})"
+        )

@@ -193,8 +193,15 @@ static void choose_threads(npc_weight_gradient *plan) {
 }
 
 void npc_weight_gradient_make(npc_weight_gradient *plan) {
+    plan->given = plan->problem;
+    plan->merged = npc_merge_axes(&plan->problem);
+    npc_weight_gradient_make_unmerged(plan);
+}
+
+void npc_weight_gradient_make_unmerged(npc_weight_gradient *plan) {
     const npc_problem *problem = &plan->problem;
     npc_gradient_blocking *b = &plan->blocking;
+    plan->threads = plan->most_threads;
     plan->kernels = npc_kernels_of(plan->isa, problem->compute);
     b->dots = takes_dots(plan);
     choose_item(plan);

@@ -24,8 +24,7 @@ static const char *refusal(const npc_plan *plan, const npc_algorithm *algorithm,
     return algorithm->worthwhile ? algorithm->worthwhile(plan) : NULL;
 }
 
-/* Kernels of one tap see neighbouring pixels alike, whatever rows they lie in: all axes become one. */
-static int merge_axes(npc_problem *problem) {
+int npc_merge_axes(npc_problem *problem) {
     int64_t pixels = 1;
     for (int a = 0; a < problem->spatial_axes; a++) {
         const npc_axis *axis = &problem->axis[a];
@@ -39,8 +38,7 @@ static int merge_axes(npc_problem *problem) {
     return 1;
 }
 
-/* Whether the pixels of all axes follow one another with one stride. */
-static int merges(const npc_problem *problem, const npc_tensor *tensor) {
+int npc_axes_merge(const npc_problem *problem, const npc_tensor *tensor) {
     for (int a = 0; a + 1 < problem->spatial_axes; a++)
         if (tensor->stride[a] != tensor->stride[a + 1] * problem->axis[a + 1].input) return 0;
     return 1;
@@ -60,7 +58,7 @@ static npc_status make_unmerged(npc_plan *plan, const char *wanted) {
 
 npc_status npc_plan_make(npc_plan *plan, const char *wanted) {
     plan->given = plan->problem;
-    plan->merged = merge_axes(&plan->problem);
+    plan->merged = npc_merge_axes(&plan->problem);
     return make_unmerged(plan, wanted);
 }
 
@@ -91,7 +89,7 @@ static npc_status run_merged(const npc_plan *plan, const npc_tensors *tensors, c
     const npc_problem *given = &plan->given;
     npc_plan single = *plan;
     single.merged = 0;
-    if (!merges(given, &tensors->input) || !merges(given, &tensors->output)) {
+    if (!npc_axes_merge(given, &tensors->input) || !npc_axes_merge(given, &tensors->output)) {
         single.problem = *given;
         make_unmerged(&single, npc_algorithm_name(plan->algorithm));
         return npc_plan_run(&single, tensors, packed);

@@ -25,6 +25,11 @@ typedef struct {
 
 typedef enum { NPC_OK, NPC_NO_MEMORY, NPC_REFUSED, NPC_NOT_FINITE } npc_status;
 
+/* Kernels of one tap see neighbouring pixels alike, whatever rows they lie in: all axes become one. Whether they do. */
+int npc_merge_axes(npc_problem *problem);
+/* Whether the pixels of all axes follow one another with one stride. */
+int npc_axes_merge(const npc_problem *problem, const npc_tensor *tensor);
+
 const npc_algorithm *npc_algorithm_at(int i); /* the i-th best, NULL past the last */
 const char *npc_algorithm_name(const npc_algorithm *algorithm);
 

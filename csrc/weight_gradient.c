@@ -396,7 +396,23 @@ static gradient_job job_of(const npc_weight_gradient *plan, const npc_tensors *t
     return job;
 }
 
+static npc_status run_merged(const npc_weight_gradient *plan, const npc_tensors *tensors) {
+    const npc_problem *given = &plan->given;
+    npc_weight_gradient single = *plan;
+    npc_tensors merged = *tensors;
+    single.merged = 0;
+    if (!npc_axes_merge(given, &tensors->input) || !npc_axes_merge(given, &tensors->output)) {
+        single.problem = *given;
+        npc_weight_gradient_make_unmerged(&single);
+    } else {
+        merged.input.stride[0] = tensors->input.stride[given->spatial_axes - 1];
+        merged.output.stride[0] = tensors->output.stride[given->spatial_axes - 1];
+    }
+    return npc_weight_gradient_run(&single, &merged);
+}
+
 npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_tensors *tensors) {
+    if (plan->merged) return run_merged(plan, tensors);
     gradient_job job = job_of(plan, tensors);
     const npc_gradient_blocking *b = &plan->blocking;
     char *block = npc_acquire(npc_weight_gradient_workspace(plan));

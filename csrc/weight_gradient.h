@@ -18,16 +18,20 @@ typedef struct {
 
 typedef struct {
     npc_problem problem; /* the convolution */
+    npc_problem given; /* the problem as it was, where its axes were merged into one */
+    int merged;
     const npc_isa *isa;
     const npc_kernels *kernels;
-    int threads;
+    int most_threads, threads;
     size_t thread_bytes;
     size_t slice_bytes; /* of sums that wait for those of the other slices */
     npc_gradient_blocking blocking;
 } npc_weight_gradient;
 
-/* Expects problem, isa and threads (the most to use) set. */
+/* Expects problem, isa and most_threads set. */
 void npc_weight_gradient_make(npc_weight_gradient *plan);
+/* The plan without merging axes, which for the arrays of a run do not. */
+void npc_weight_gradient_make_unmerged(npc_weight_gradient *plan);
 /* Whether windows of few channels are copied apart, so that vectors lie along kernel columns and channels together. */
 int npc_gradient_joins(const npc_weight_gradient *plan);
 int64_t npc_gradient_bands(const npc_problem *problem, const npc_gradient_blocking *blocking);

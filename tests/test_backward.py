@@ -24,7 +24,9 @@ def normal(shape, dtype="d", seed=0):
 
 
 def integers(shape, dtype="d", seed=0):
-    return numpy.random.default_rng(seed).integers(-3, 4, shape).astype(dtype)
+    rng = numpy.random.default_rng(seed)
+    values = rng.integers(-3, 4, shape)
+    return (values + 1j * rng.integers(-3, 4, shape) if numpy.dtype(dtype).kind == "c" else values).astype(dtype)
 
 
 def assert_slopes(layer, x, samples=4):
@@ -99,8 +101,19 @@ def test_conv(backend, plain_sums, axes, bias, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["f", "d", "i4", "q", "D"])
-@pytest.mark.parametrize("arguments", [(2, 1, 1, 2), (1, 0, 0, 1), (3, ((0, 2),), 2, 2), (1, 3, 2, 2, 3), (2, "same"),
-                                       (5, ((1, 0),), 4)], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (2, 1, 1, 2),
+        (1, 0, 0, 1),
+        (1, 0, 2, 1, 3),
+        (3, ((0, 2),), 2, 2),
+        (1, 3, 2, 2, 3),
+        (2, "same"),
+        (5, ((1, 0),), 4),
+    ],
+    ids=str,
+)
 def test_transposed(backend, plain_sums, arguments, dtype):
     """The layer is linear in x and in its weight: <y, g> is <x, grad x> and <weight, grad weight>, for any of them."""
     groups = (*arguments, 1, 1, 1)[3]
@@ -110,17 +123,18 @@ def test_transposed(backend, plain_sums, arguments, dtype):
     y = layer(x)
     assert y.shape[1] == 3 * groups
     gradient = integers(y.shape, dtype, 2)
-    product = (y * gradient).sum()
+    product = (y * gradient.conj()).sum()
     grad_x, grad_weight, grad_bias = layer.backward(x, gradient)
     assert grad_bias is None
-    assert (x * grad_x).sum() == product
-    assert (weight * grad_weight).sum() == product
+    assert grad_x.shape == x.shape
+    assert (x * grad_x.conj()).sum() == product
+    assert (weight * grad_weight.conj()).sum() == product
     for seed in range(3):
         other = integers(x.shape, dtype, seed + 5)
-        assert (layer(other) * gradient).sum() == (other * grad_x).sum()
+        assert (layer(other) * gradient.conj()).sum() == (other * grad_x.conj()).sum()
         kernels = integers(weight.shape, dtype, seed + 9)
         again = npconv.ConvTranspose1d.from_weights(kernels, None, *arguments)
-        assert (again(x) * gradient).sum() == (kernels * grad_weight).sum()
+        assert (again(x) * gradient.conj()).sum() == (kernels * grad_weight.conj()).sum()
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])

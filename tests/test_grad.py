@@ -73,6 +73,8 @@ def test_weight(kernels, sweep):
 @pytest.mark.parametrize("sweep", [name for name in SWEEPS if name != "activations"])
 def test_input(kernels, sweep):
     for index, case in chosen(sweep):
+        if numpy.prod(case.input[2:]) * numpy.prod(case.weight) > 1e8:
+            continue  # kernels as large as images, most of whose taps fall on padding
         for dtype in ("f", DTYPES[index % len(DTYPES)]):
             input, weight, grad_output = data(case, dtype)
             with npconv.options(num_threads=index % 3 + 1):

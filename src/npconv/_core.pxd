@@ -83,7 +83,7 @@ cdef extern from "weight_gradient.h" nogil:
     ctypedef struct npc_weight_gradient:
         npc_problem problem
         const npc_isa *isa
-        int threads
+        int most_threads, threads
 
     void npc_weight_gradient_make(npc_weight_gradient *plan)
     size_t npc_weight_gradient_workspace(const npc_weight_gradient *plan)

@@ -109,7 +109,7 @@ def plan_weight_gradient(problem, options):
     made.batched = problem.batched
     made.empty = problem.batch == 0
     made.channels_last = problem.channels_last
-    made.plan.threads = options.threads
+    made.plan.most_threads = options.threads
     made.plan.isa = find_isa(options.isa)
     npc_weight_gradient_make(&made.plan)
     return made

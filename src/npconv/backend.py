@@ -102,7 +102,7 @@ def _take_kernels(threads: int, weight: Array, taps: Array) -> Array:
     """As `_numpy.take_kernels`."""
     groups, inputs, outputs, _ = weight.shape
     size = groups * inputs * outputs * taps.size * weight.itemsize
-    memory = memoryview(_core.Memory(size))
+    memory: Any = _core.Memory(size)  # a buffer, which Python before 3.12 cannot say of a type
     taken: Array = numpy.frombuffer(memory, weight.dtype).reshape(groups, outputs, len(taps), inputs, -1)
     whole = weight.flags.c_contiguous and weight.flags.aligned
     _core.take_kernels(threads, weight if whole else weight.copy(), taps, taken)

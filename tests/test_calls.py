@@ -1,0 +1,120 @@
+"""Calls like one before: they go straight to its plan, and must be told from those that only look like it."""
+
+import threading
+
+import numpy
+import oracle
+import pytest
+
+import npconv
+
+IMAGE = numpy.arange(2 * 3 * 6 * 7, dtype=numpy.float32).reshape(2, 3, 6, 7)
+WEIGHT = numpy.arange(4 * 3 * 3 * 3, dtype=numpy.float32).reshape(4, 3, 3, 3) - 50
+BIAS = numpy.arange(4, dtype=numpy.float32)
+
+
+def check(input, weight, bias=None, **settings):
+    """Twice, the second time by what the first one left."""
+    expected = oracle.convolve(input, weight, bias, **settings)
+    for _ in range(3):
+        result = npconv.conv2d(input, weight, bias, **settings)
+        assert not oracle.difference_exact(result, expected)
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
+
+
+def test_what_makes_calls_different(backend):
+    check(IMAGE, WEIGHT)
+    check(IMAGE, WEIGHT, BIAS)
+    check(IMAGE, WEIGHT, BIAS, stride=2)
+    check(IMAGE, WEIGHT, BIAS, stride=(2, 1))
+    check(IMAGE, WEIGHT, BIAS, padding=1)
+    check(IMAGE, WEIGHT, BIAS, padding=1, padding_mode="circular")
+    check(IMAGE, WEIGHT, BIAS, dilation=2)
+    check(IMAGE, WEIGHT, -BIAS, activation="relu")
+    check(IMAGE[:1], WEIGHT, BIAS)
+    check(IMAGE[:, :, ::-1, ::2], WEIGHT[..., ::-1], BIAS[::-1])
+    check(IMAGE.astype(">f4"), WEIGHT, BIAS)
+    check(IMAGE, WEIGHT.astype(float), BIAS)
+    check(IMAGE.astype("i2"), WEIGHT.astype("i2"))
+    check(numpy.moveaxis(IMAGE, 1, 3).copy().transpose(0, 3, 1, 2), WEIGHT, BIAS)
+
+
+@pytest.mark.parametrize("stride", [1.0, (1.0, 1), numpy.float64(1), "1", (1, "1")])
+def test_equal_to_an_integer_is_not_enough(backend, stride):
+    npconv.conv2d(IMAGE, WEIGHT, None, 1)
+    npconv.conv2d(IMAGE, WEIGHT, None, (1, 1))
+    for _ in range(2):
+        with pytest.raises((TypeError, ValueError), match="stride"):
+            npconv.conv2d(IMAGE, WEIGHT, None, stride)
+
+
+def test_the_function_counts(backend):
+    npconv.conv(IMAGE, WEIGHT)
+    npconv.conv2d(IMAGE, WEIGHT)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="conv1d"):
+            npconv.conv1d(IMAGE, WEIGHT)
+
+
+def test_options_count(backend):
+    layer = npconv.Conv2d.from_weights(WEIGHT, BIAS)
+    results = []
+    for name in ("numpy", backend, "numpy"):
+        with npconv.options(backend=name):
+            results += [npconv.conv2d(IMAGE, WEIGHT, BIAS), layer(IMAGE)]
+            assert npconv.explain(IMAGE, WEIGHT, BIAS).backend == name
+    assert all(numpy.array_equal(results[0], result) for result in results)
+
+
+def test_layers_keep_up_with_their_weights(backend):
+    layer = npconv.Conv2d.from_weights(WEIGHT, BIAS)
+    for factor in (1, 2, 3):
+        layer.weight, layer.bias = WEIGHT * factor, BIAS - factor
+        expected = oracle.convolve(IMAGE, WEIGHT * factor, BIAS - factor)
+        for image in (IMAGE, IMAGE.astype(float), IMAGE):
+            result = layer(image)
+            assert result.dtype == image.dtype
+            assert not oracle.difference_exact(result, expected.astype(image.dtype))
+
+
+def test_more_kinds_of_calls_than_are_kept(backend):
+    layer = npconv.Conv1d.from_weights(numpy.ones((1, 1, 2)))
+    for size in (*range(2, 90), 2, 3):
+        signal = numpy.arange(float(size)).reshape(1, 1, size)
+        assert numpy.array_equal(layer(signal), signal[..., 1:] + signal[..., :-1])
+    for size in (*range(2, 1100), 2, 3):
+        signal = numpy.ones((1, 1, size))
+        assert numpy.array_equal(npconv.conv1d(signal, layer.weight), 2 * signal[..., 1:])
+
+
+def test_large_results_are_their_own(backend):
+    """Memory is used again only when nothing looks at it any more."""
+    image, weight = numpy.ones((1, 1, 1500, 1500), "f"), numpy.ones((4, 1, 1, 1), "f")
+    first = npconv.conv2d(image, weight)
+    view = first[0, 3, 1000:, ::7]
+    first += 1
+    second = npconv.conv2d(image, weight)
+    del first
+    third = npconv.conv2d(image, weight * 3)
+    assert (view == 2).all()
+    assert (second == 1).all()
+    assert (third == 3).all()
+    assert third.flags.writeable
+    assert third.flags.aligned
+
+
+def test_many_threads_share_what_is_kept(backend):
+    layer = npconv.Conv2d.from_weights(WEIGHT, BIAS)
+    wrong = []
+
+    def work():
+        right = [numpy.array_equal(layer(IMAGE), npconv.conv2d(IMAGE, WEIGHT, BIAS)) for _ in range(200)]
+        wrong.extend(not equal for equal in right if not equal)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -50,12 +50,15 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute);
 
 #if defined(_MSC_VER)
 #define NPC_INLINE static __forceinline
+#define NPC_NOINLINE __declspec(noinline)
 #define NPC_RESTRICT __restrict
 #elif defined(__GNUC__)
 #define NPC_INLINE static inline __attribute__((always_inline))
+#define NPC_NOINLINE __attribute__((noinline))
 #define NPC_RESTRICT __restrict__
 #else
 #define NPC_INLINE static inline
+#define NPC_NOINLINE
 #define NPC_RESTRICT
 #endif
 

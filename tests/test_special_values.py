@@ -194,3 +194,27 @@ def test_difference_notices_nan():
     result[0, 0, 0, 0] = math.nan
     assert difference(CASES[0], data, "strict", result)
     assert difference(CASES[0], data, "fast", result)
+
+
+@pytest.mark.parametrize("value", [numpy.inf, numpy.nan])
+def test_weights_times_padding(engine, value):
+    """Zero times infinity is NaN, wherever the padding is read."""
+    input = numpy.ones((1, 16, 7, 7), "f")
+    weight = numpy.ones((16, 16, 3, 3), "f")
+    weight[1, 2, 0, 1] = weight[3, 4, 1, 2] = value
+    arguments = {"stride": 1, "padding": 1}
+    with engine.options(precision="strict"):
+        if engine.refusal((input, weight), arguments) is not None:
+            return
+        result = npconv.conv(input, weight, **arguments)
+        layer = npconv.Conv2d.from_weights(weight, **arguments)
+        assert numpy.array_equal(layer(input), result, equal_nan=True)
+    above, beside = numpy.isnan(result[0, 1]), numpy.isnan(result[0, 3])
+    if numpy.isnan(value):
+        assert above.all()
+        assert beside.all()
+    else:
+        assert above[0].all()
+        assert not above[1:].any()
+        assert beside[:, -1].all()
+        assert not beside[:, :-1].any()

@@ -6,7 +6,7 @@
  * image is, and pixels are broadcast from packed planes. Up to 14 neighbouring pixels are summed at once in registers. A
  * run of the reduction, short enough for its weights to stay in a first-level cache, goes over all pixels of a band
  * before the next one adds to their sums, which also keeps the error of long reductions down. At the end the sums are
- * turned around into the result. Rows of padding are not read, as no product with them counts.
+ * turned around into the result. Rows of padding are left out, unless a weight that is infinite or NaN makes them count.
  *
  * Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", 2018. Weights seen
  * for the first time are packed block by block just before use, as long as the band is large enough to pay for it. With
@@ -51,6 +51,7 @@ typedef struct {
 typedef struct {
     int64_t first, count; /* of the item's channels */
     int vectors;
+    npc_blocked_flag skips;
     const char *weights;
 } blocked_block;
 
@@ -95,8 +96,9 @@ static size_t packed_bytes(const npc_plan *plan) {
     npc_blocked_recipe recipe;
     memcpy(&recipe, plan->recipe, sizeof recipe);
     if (recipe.packs) return 0;
-    return (size_t)(problem->groups * npc_blocked_outputs(plan) * npc_reduction(problem)) *
-           npc_compute_size(problem->compute);
+    return (size_t)npc_blocked_flag_bytes(plan) +
+           (size_t)(problem->groups * npc_blocked_outputs(plan) * npc_reduction(problem)) *
+               npc_compute_size(problem->compute);
 }
 
 /* Offsets of a run's elements from its first channel on. */
@@ -162,9 +164,11 @@ static void run_run(blocked_item *item, const blocked_block *block, int64_t run,
     const npc_problem *problem = job->problem;
     const npc_taps_block taps = npc_split_taps(problem, &job->recipe->split, run);
     const int64_t pitch = block->vectors * job->plan->kernels->lanes * job->size;
-    const int zeros = problem->padding_mode == NPC_PADDING_ZEROS;
+    const int skips = block->skips && problem->padding_mode == NPC_PADDING_ZEROS;
     const int64_t images = npc_outer_taps(problem) * item->planes.rows.phases * item->planes.columns.phases;
-    const range everything = {taps.row, taps.row + taps.rows}, outers = outer_taps_inside(item, &taps);
+    const range every_row = {taps.row, taps.row + taps.rows},
+                every_outer = {taps.outer, taps.outer + taps.outers};
+    const range outers = skips ? outer_taps_inside(item, &taps) : every_outer;
     const int64_t wide = taps.channels * taps.columns; /* elements of a kernel row */
     const int ends = run + 1 == job->recipe->split.blocks;
     if (job->recipe->split.level > NPC_SPLIT_CHANNELS || item->listed != taps.channels) {
@@ -176,7 +180,7 @@ static void run_run(blocked_item *item, const blocked_block *block, int64_t run,
                       .high = problem->activation_b};
     for (int64_t row = 0; row < item->band.rows; row++) {
         const range rows =
-            zeros ? taps_inside(&job->rows, item->band.row + row, taps.row, taps.rows) : everything;
+            skips ? taps_inside(&job->rows, item->band.row + row, taps.row, taps.rows) : every_row;
         const int whole = rows.to - rows.from == taps.rows;
         const int64_t parts = npc_max(1, whole ? 1 : outers.to - outers.from);
         for (int64_t part = 0; part < parts; part++) {
@@ -272,13 +276,19 @@ static void run_block(blocked_item *item, blocked_block block) {
                   outputs = npc_group_outputs(job->problem);
     const int64_t k = item->first + block.first;
     if (job->weights) {
+        const npc_blocked_flag *flags = (const npc_blocked_flag *)(const void *)job->weights;
+        const int64_t group = item->group * npc_blocked_outputs(job->plan);
         block.weights =
-            job->weights + (item->group * npc_blocked_outputs(job->plan) + k) * job->reduction * job->size;
+            job->weights + npc_blocked_flag_bytes(job->plan) + (group + k) * job->reduction * job->size;
+        block.skips =
+            flags[item->group * npc_blocked_blocks(job->plan) + k / (kernels->lanes * NPC_BLOCK_VECTORS)];
     } else {
         const npc_blocked_packer packer = {job->plan,    &job->recipe->split, &job->tensors->weight,
                                            item->places, item->lines,         job->plain};
         npc_blocked_pack_block(&packer, item->group * outputs + k, block.count, block.vectors, item->weights);
         block.weights = item->weights;
+        block.skips = npc_blocked_skips(job->problem->compute, block.weights,
+                                        block.vectors * kernels->lanes * job->reduction);
     }
     const char *weights = block.weights;
     for (int64_t run = 0; run < job->recipe->split.blocks; run++) {

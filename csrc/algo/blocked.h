@@ -33,6 +33,13 @@ int64_t npc_blocked_outputs(const npc_plan *plan);
 int npc_blocked_vectors(const npc_plan *plan, int64_t left);
 int64_t npc_blocked_elements(const npc_taps_block *taps);
 
+/* A block's flag, kept before all packed blocks: whether the rows of padding may be left out, since none of its weights is
+ * infinite or NaN, which times zero is not zero. */
+typedef int32_t npc_blocked_flag;
+int64_t npc_blocked_flag_bytes(const npc_plan *plan);
+int64_t npc_blocked_blocks(const npc_plan *plan); /* of a group */
+npc_blocked_flag npc_blocked_skips(npc_compute compute, const void *weights, int64_t count);
+
 /* What packing a block of weights takes. */
 typedef struct {
     const npc_plan *plan;
@@ -46,7 +53,7 @@ typedef struct {
 /* `count` output channels from k on, into a block of so many vectors. */
 void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count, int vectors,
                             char *target);
-/* All of them: packed[group][block][run][outer tap][row][channel][column][output channel]. */
+/* All of them, after their flags: packed[group][block][run][outer tap][row][channel][column][output channel]. */
 void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
 
 #endif

@@ -64,6 +64,29 @@ void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t
     }
 }
 
+int64_t npc_blocked_blocks(const npc_plan *plan) {
+    return npc_ceil_div(npc_group_outputs(&plan->problem), plan->kernels->lanes * NPC_BLOCK_VECTORS);
+}
+
+int64_t npc_blocked_flag_bytes(const npc_plan *plan) {
+    return npc_aligned_bytes(plan->problem.groups * npc_blocked_blocks(plan) *
+                             (int64_t)sizeof(npc_blocked_flag));
+}
+
+/* By words of 32 bits, as that is quick; a double's lower half may look like what it is not, and costs time alone. */
+npc_blocked_flag npc_blocked_skips(npc_compute compute, const void *weights, int64_t count) {
+    const uint32_t exponent = compute == NPC_COMPUTE_f32 ? 0x7f800000u : 0x7ff00000u;
+    const uint32_t *words = weights;
+    uint32_t found = 0;
+    if (compute == NPC_COMPUTE_u32 || compute == NPC_COMPUTE_u64) return 1;
+    if (compute == NPC_COMPUTE_ld) return 0;
+    count *= (int64_t)npc_compute_size(compute) / 4;
+    for (int64_t i = 0; i < count; i++) found |= (words[i] & exponent) == exponent;
+    return !found;
+}
+
+enum { VECTOR_BYTES = 64 }; /* of any kernels: 16 floats, 4 long doubles */
+
 typedef struct {
     const npc_plan *plan;
     const npc_blocked_recipe *recipe;
@@ -76,25 +99,26 @@ static void pack_item(void *context, int64_t index, int thread) {
     const pack_job *job = context;
     const npc_problem *problem = &job->plan->problem;
     const int64_t block = job->plan->kernels->lanes * NPC_BLOCK_VECTORS, outputs = npc_group_outputs(problem);
-    const int64_t blocks = npc_ceil_div(outputs, block), first = index % blocks * block;
+    const int64_t blocks = npc_blocked_blocks(job->plan), first = index % blocks * block;
     int64_t places[NPC_BLOCKED_RUN];
-    long double rows[4 * NPC_BLOCKED_RUN]; /* the widest and best aligned: 4 lanes of it, 16 of float */
+    long double rows[NPC_BLOCKED_RUN * VECTOR_BYTES / sizeof(long double)]; /* the best aligned */
     const npc_blocked_packer packer = {job->plan,    &job->recipe->split,
                                        job->weight,  places,
                                        (char *)rows, npc_weights_lie_plainly(problem, job->weight)};
-    const int64_t at = (index / blocks * npc_blocked_outputs(job->plan) + first) * npc_reduction(problem);
+    const int64_t size = (int64_t)npc_compute_size(problem->compute), reduction = npc_reduction(problem);
+    const int vectors = npc_blocked_vectors(job->plan, outputs - first);
+    char *packed = job->packed + npc_blocked_flag_bytes(job->plan) +
+                   (index / blocks * npc_blocked_outputs(job->plan) + first) * reduction * size;
     (void)thread;
     npc_blocked_pack_block(&packer, index / blocks * outputs + first, npc_min(block, outputs - first),
-                           npc_blocked_vectors(job->plan, outputs - first),
-                           job->packed + at * (int64_t)npc_compute_size(problem->compute));
+                           vectors, packed);
+    ((npc_blocked_flag *)(void *)job->packed)[index] =
+        npc_blocked_skips(problem->compute, packed, vectors * job->plan->kernels->lanes * reduction);
 }
 
 void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
-    const int64_t block = plan->kernels->lanes * NPC_BLOCK_VECTORS;
     npc_blocked_recipe recipe;
     memcpy(&recipe, plan->recipe, sizeof recipe);
     pack_job job = {plan, &recipe, weight, packed};
-    npc_parallel_for(plan->threads,
-                     plan->problem.groups * npc_ceil_div(npc_group_outputs(&plan->problem), block), pack_item,
-                     &job);
+    npc_parallel_for(plan->threads, plan->problem.groups * npc_blocked_blocks(plan), pack_item, &job);
 }

@@ -34,7 +34,7 @@ const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind
     if (problem->strict) return "precision is strict";
     if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute) ||
         !plan->kernels->winograd.gather)
-        return "only for float32, float64 and long double";
+        return "only for float32 and float64";
     if (npc_outer_taps(problem) > MOST_OUTER_TAPS) return "too many taps before rows and columns";
     if (rows.dilation > 1 << 16 || columns.dilation > 1 << 16) return "too large a dilation";
     npc_plan single = *plan;
@@ -69,8 +69,8 @@ void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {
     const npc_winograd_recipe r = npc_winograd_cut(plan, kind);
     const int64_t bands =
         npc_ceil_div(r.row_phases * r.tile_rows, r.rows) * npc_ceil_div(r.tile_columns, r.columns);
-    const int64_t items =
-        bands * problem->batch * problem->groups * npc_ceil_div(npc_outer_outputs(problem), r.run);
+    const int64_t items = bands * npc_ceil_div(problem->batch, r.images) * problem->groups *
+                          npc_ceil_div(npc_outer_outputs(problem), r.run);
     if (!r.shared) plan->threads = (int)npc_min(plan->threads, items);
     memcpy(plan->recipe, &r, sizeof r);
     plan->thread_bytes = (size_t)npc_winograd_thread_bytes(&r);
@@ -268,7 +268,8 @@ npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, co
     job.lanes = plan->kernels->lanes;
     for (int thread = 0; thread < plan->threads; thread++)
         *(int *)(void *)(workspace + (size_t)thread * plan->thread_bytes) = 0;
-    const int64_t items = problem->batch * problem->groups * job.row_bands * job.column_bands * job.runs;
+    const int64_t items = npc_ceil_div(problem->batch, r.images) * problem->groups * job.row_bands *
+                          job.column_bands * job.runs;
     if (!r.shared)
         npc_parallel_for(plan->threads, items, run_item, &job);
     else

@@ -4,11 +4,13 @@
 #define LANES_IN_PLAIN_C 4
 
 #define T float
+#define HAS_WINOGRAD
 #define NAME(x) x##_f32
 #define FLOATS 1
 #include "plain.inc"
 
 #define T double
+#define HAS_WINOGRAD
 #define NAME(x) x##_f64
 #define FLOATS 1
 #include "plain.inc"

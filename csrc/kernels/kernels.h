@@ -16,7 +16,7 @@
  *                    + (output[m][j] if accumulate),
  *   in an order that is the same for all heights of a kind.
  * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1. The HALF ones read every
- *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 and HALF_5 take as many kernel rows with row_stride 2,
+ *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 takes as many kernel rows with row_stride 2,
  *   row_dilation 1 and columns that are neighbours.
  * - from, to: NULL, or for every kernel column the lanes of a single vector that lie inside the input; the others are zeros, never read.
  * - last, clip: as above.
@@ -104,7 +104,6 @@ typedef enum {
     NPC_STENCIL_5,
     NPC_STENCIL_HALF,
     NPC_STENCIL_HALF_3,
-    NPC_STENCIL_HALF_5,
     NPC_STENCIL_KERNELS
 } npc_stencil_kind;
 

@@ -177,7 +177,8 @@ def test_number_of_axes(backend):
     assert npconv.unfold(numpy.ones((2, 3, 4, 5, 6)), 2).shape == (2, 24, 60)
     assert npconv.unfold(numpy.ones((2, 4, 5, 6)), (2, 2, 2)).shape == (16, 60)
     assert npconv.unfold(numpy.ones((1, 1, *[2] * 20)), (1,) * 20).shape == (1, 1, 2**20)
-    assert npconv.unfold(numpy.ones((1, 1, *[1] * 62)), (1,) * 61 + (1,)).shape == (1, 1, 1)
+    if numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0":  # before it arrays had 32 axes at most
+        assert npconv.unfold(numpy.ones((1, 1, *[1] * 62)), (1,) * 62).shape == (1, 1, 1)
     assert npconv.fold(numpy.ones((2, 12, 56)), (8, 9), 2).shape == (2, 3, 8, 9)
     assert npconv.fold(numpy.ones((12, 49)), 8, 2).shape == (3, 8, 8)
     assert npconv.fold(numpy.ones((2, 6, 7)), (8,), 2).shape == (2, 3, 8)

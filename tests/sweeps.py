@@ -252,6 +252,20 @@ def many_axes():
     yield Case((1, 1, *[1] * 9, 5), (2, 1, *[1] * 9, 3))
 
 
+def kernels_in_pieces():
+    """Kernels and strides that Winograd's algorithm takes apart, channels that fill vectors and that do not."""
+    for kernel, stride in (((2, 2), 1), ((4, 4), 1), ((5, 5), 1), ((7, 7), 2), ((3, 3), 2), ((3, 3), 3), ((6, 4), 2),
+                           ((9, 2), (1, 2)), ((8, 8), (4, 1)), ((1, 7), 1), ((5, 1), (2, 1)), ((2, 3), 2)):  # fmt: skip
+        for channels in (1, 3, 17):
+            yield Case((1, channels, 19, 21), (18, channels, *kernel), stride=stride, padding=2)
+    yield Case((2, 48, 11, 12), (33, 48, 5, 5), padding=2)
+    yield Case((2, 70, 13, 11), (8, 35, 3, 3), stride=2, padding=1, groups=2)
+    yield Case((1, 33, 21, 22), (17, 33, 5, 5), padding=4, dilation=2)
+    yield Case((1, 20, 14, 17), (16, 20, 5, 4), padding=2, padding_mode="reflect", stride=2)
+    yield Case((1, 20, 15, 17), (16, 20, 3, 3), padding=1, padding_mode="circular", stride=2, activation="silu")
+    yield Case((1, 16, 4, 12, 13), (32, 16, 2, 4, 5), stride=(2, 2, 1), padding=1)
+
+
 def activations():
     for activation in ("relu", "relu6", "sigmoid", "tanh", "silu", "hardswish", ("leaky_relu", 0.25),
                        ("clip", -2.5, 7), ("clip", 0, math.inf)):  # fmt: skip
@@ -293,6 +307,6 @@ SWEEPS = {
         wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, batches, groups, depthwise,
         strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
-        small_networks,
+        small_networks, kernels_in_pieces,
     )
 }  # fmt: skip

@@ -200,10 +200,9 @@ char *npc_result_band(const npc_problem *problem, const npc_tensor *output, cons
     return result;
 }
 
-/* The kernel that copies rows of this input, if there is one. */
-static npc_copy_kernel *copy_kernel(const npc_planes_source *source) {
+/* The kernel that copies every step-th pixel of rows of this input, if there is one. */
+static npc_copy_kernel *copy_kernel(const npc_planes_source *source, int64_t step) {
     const npc_problem *problem = source->problem;
-    const int64_t step = npc_columns(problem).stride;
     const int plain = problem->padding_mode == NPC_PADDING_ZEROS &&
                       npc_lies_in_rows(problem, source->input) &&
                       npc_counts_in_elements(problem, source->input);
@@ -224,7 +223,7 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
                       npc_row_packer_of(problem, input),
                       npc_row_stride(problem, input),
                       (int64_t)npc_compute_size(problem->compute),
-                      copy_kernel(source)};
+                      copy_kernel(source, npc_columns(problem).stride)};
     char *out = target;
     for (int64_t c = taps->channel; c < taps->channel + taps->channels; c++)
         for (int part = 0; part < problem->parts; part++)
@@ -232,4 +231,28 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
                 const char *image = npc_outer_image(problem, input, band->outer, tap);
                 out = pack_image(&p, out, image ? image + c * input->channel_stride : NULL, part);
             }
+}
+
+void npc_pack_channels(const npc_planes_source *source, const npc_row_run *run, char *target) {
+    const npc_problem *problem = source->problem;
+    const npc_tensor *input = source->input;
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    npc_row_packer packer = npc_row_packer_of(problem, input);
+    packer.step = run->step;
+    npc_copy_kernel *copy = run->row ? copy_kernel(source, run->step) : NULL;
+    if (copy) {
+        const npc_copy rows = {
+            .source = run->row + run->start * size,
+            .target = target,
+            .count = run->channels,
+            .extent = run->extent,
+            .source_stride = input->channel_stride / size,
+            .from = npc_clamp(npc_ceil_div(-run->start, run->step), 0, run->extent),
+            .to = npc_clamp(npc_ceil_div(packer.width - run->start, run->step), 0, run->extent)};
+        copy(&rows);
+        return;
+    }
+    for (int64_t c = 0; c < run->channels; c++)
+        npc_pack_row(&packer, target + c * run->extent * size,
+                     run->row ? run->row + c * input->channel_stride : NULL, 0, run->start, run->extent);
 }

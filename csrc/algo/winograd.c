@@ -6,9 +6,14 @@
  * +-sqrt(2) and infinity, whose error is a third of that of 0, +-1, +-2 and infinity: Barabasz et al., "Error Analysis
  * and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020.
  *
- * Kernels of 3 along one axis and 1 along the other take F(4, 3) in one dimension. Taps of axes before rows and columns are
- * summed like channels, between the transforms, and each slice of the input is transformed once for all outputs that need
- * it. A dilation makes of an image as many interleaved ones, each of which is undilated.
+ * The same six points give 5x5 outputs of a 2x2 kernel and 3x3 of a 4x4 one: only A and G change. Larger kernels and strides
+ * are sums of such pieces (winograd_pieces.c). A 3x3 kernel of stride 2 has tiles of its own, 81 products for 16 outputs in
+ * place of 144: along an axis, F(4, 2) over the even pixels at the points +-1/2, +-5/4 and infinity, and the odd pixels
+ * times the middle tap; Yang et al., "Stride 2 1-D, 2-D, and 3-D Winograd for Convolutional Neural Networks", 2020.
+ *
+ * Kernels of one tap along an axis take F(4, 3) along the other. Taps of axes before rows and columns are summed like
+ * channels, between the transforms, and each slice of the input is transformed once for all outputs that need it. A
+ * dilation makes of an image as many interleaved ones, each of which is undilated.
  *
  * Vectors lie along channels, so that tiles may be as many or few as they are: vectors along tiles had idle lanes. A band
  * of tiles is turned to vectors and transformed; then, for two vectors of output channels at a time, a matrix product for
@@ -25,18 +30,29 @@
 
 _Static_assert(sizeof(npc_winograd_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
-enum { MOST_WORKSPACE = 8 << 20, MOST_OUTER_TAPS = 32 };
+enum {
+    MOST_WORKSPACE = 8 << 20,
+    MOST_OUTER_TAPS = 32,
+    LARGEST_STEP = 1 << 16,
+    THREAD_CYCLES = 20000, /* or waking a thread costs more than it does */
+};
 
 const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind) {
     const npc_problem *problem = &plan->problem;
+    const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    if (rows.stride != 1 || columns.stride != 1) return "only for stride 1";
+    if ((rows.stride > 1 && rows.dilation > 1) || (columns.stride > 1 && columns.dilation > 1))
+        return "only for stride 1 or dilation 1";
     if (problem->strict) return "precision is strict";
     if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute) ||
         !plan->kernels->winograd.gather)
         return "only for float32 and float64";
-    if (npc_outer_taps(problem) > MOST_OUTER_TAPS) return "too many taps before rows and columns";
-    if (rows.dilation > 1 << 16 || columns.dilation > 1 << 16) return "too large a dilation";
+    if (rows.stride % shape->stride || columns.stride % shape->stride) return "only for stride 2";
+    if (npc_winograd_pieces(problem, kind) > NPC_WINOGRAD_PIECES) return "too large a kernel";
+    if (npc_outer_taps(problem) > MOST_OUTER_TAPS || npc_taps(problem) > NPC_WINOGRAD_TAPS)
+        return "too many taps before rows and columns";
+    if (npc_max(rows.dilation, columns.dilation) > LARGEST_STEP) return "too large a dilation";
+    if (npc_max(rows.stride, columns.stride) > LARGEST_STEP) return "too large a stride";
     npc_plan single = *plan;
     single.threads = 1;
     const npc_winograd_recipe r = npc_winograd_cut(&single, kind);
@@ -44,28 +60,43 @@ const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind
     return NULL;
 }
 
+/* The tiles that cost least; the first where none is for this problem. */
 static npc_winograd_kind kind_of(const npc_plan *plan) {
-    if (npc_rows(&plan->problem).kernel == 1) return NPC_WINOGRAD_1X4;
-    return npc_columns(&plan->problem).kernel == 1 ? NPC_WINOGRAD_4X1 : NPC_WINOGRAD_4X4;
+    static const npc_winograd_kind kinds[] = {NPC_WINOGRAD_4X4, NPC_WINOGRAD_5X5, NPC_WINOGRAD_3X3,
+                                              NPC_WINOGRAD_4X4_STRIDE_2};
+    const npc_problem *problem = &plan->problem;
+    if (npc_rows(problem).kernel == 1) return NPC_WINOGRAD_1X4;
+    if (npc_columns(problem).kernel == 1) return NPC_WINOGRAD_4X1;
+    npc_winograd_kind best = kinds[0];
+    double least = 0;
+    for (int i = 0; i < 4; i++) {
+        if (npc_winograd_applicable(plan, kinds[i])) continue;
+        const double cycles = npc_winograd_cycles(plan, kinds[i]);
+        if (least > 0 && cycles >= least) continue;
+        least = cycles;
+        best = kinds[i];
+    }
+    return best;
 }
 
 static const char *applicable(const npc_plan *plan) {
-    const int64_t rows = npc_rows(&plan->problem).kernel, columns = npc_columns(&plan->problem).kernel;
-    if ((rows != 1 && rows != 3) || (columns != 1 && columns != 3) || rows * columns == 1)
-        return "only for 3x3, 1x3 and 3x1 kernels";
+    if (npc_rows(&plan->problem).kernel * npc_columns(&plan->problem).kernel == 1)
+        return "only for kernels of more than one tap";
     return npc_winograd_applicable(plan, kind_of(plan));
 }
 
 static const char *worthwhile(const npc_plan *plan) {
     const npc_winograd_kind kind = kind_of(plan);
     const double cycles = npc_winograd_cycles(plan, kind);
-    if (kind == NPC_WINOGRAD_4X4 && npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < cycles)
+    if (!npc_winograd_2x2_applicable(plan) && npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < cycles)
         return "tiles of 2x2 would cost less";
     return cycles < npc_winograd_direct_cycles(plan) ? NULL : "its transforms would cost more than they save";
 }
 
 void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {
     const npc_problem *problem = &plan->problem;
+    const double share = npc_winograd_cycles(plan, kind) / THREAD_CYCLES;
+    if (share < plan->threads) plan->threads = (int)npc_max(1, (int64_t)share);
     const npc_winograd_recipe r = npc_winograd_cut(plan, kind);
     const int64_t bands =
         npc_ceil_div(r.row_phases * r.tile_rows, r.rows) * npc_ceil_div(r.tile_columns, r.columns);
@@ -76,19 +107,20 @@ void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {
     plan->thread_bytes = (size_t)npc_winograd_thread_bytes(&r);
 }
 
-size_t npc_winograd_packed_bytes(const npc_plan *plan, npc_winograd_kind kind) {
+size_t npc_winograd_packed_bytes(const npc_plan *plan) {
     npc_winograd_recipe r;
     memcpy(&r, plan->recipe, sizeof r);
-    return r.fresh ? 0 : (size_t)npc_winograd_weights(plan, kind) * npc_compute_size(plan->problem.compute);
+    const int64_t elements = npc_winograd_weights(plan, (npc_winograd_kind)r.kind);
+    return r.fresh ? 0 : (size_t)elements * npc_compute_size(plan->problem.compute);
+}
+
+void npc_winograd_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
+    npc_winograd_recipe r;
+    memcpy(&r, plan->recipe, sizeof r);
+    npc_winograd_pack_all(plan, (npc_winograd_kind)r.kind, weight, packed);
 }
 
 static void prepare(npc_plan *plan) { npc_winograd_prepare(plan, kind_of(plan)); }
-
-static size_t packed_bytes(const npc_plan *plan) { return npc_winograd_packed_bytes(plan, kind_of(plan)); }
-
-static void pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
-    npc_winograd_pack(plan, kind_of(plan), weight, packed);
-}
 
 static void place_workspace(npc_winograd_item *item, int thread) {
     const npc_winograd_recipe *r = item->job->recipe;
@@ -133,16 +165,19 @@ static void multiply_block(const npc_winograd_item *item, const npc_winograd_blo
                            const char *weights, const char *input, int accumulate) {
     const npc_winograd_job *job = item->job;
     const npc_winograd_recipe *r = job->recipe;
+    const npc_winograd_shape *shape = &npc_winograd_shapes[r->kind];
     const int64_t points = npc_winograd_points(r), most = job->kernels->tiles;
     const int64_t tiles = item->images * item->rows * r->column_phases * item->columns,
                   parts = npc_ceil_div(tiles, most);
-    npc_winograd_product run = {.channels = block->channels,
+    npc_winograd_product run = {.channels = block->inputs,
                                 .input_stride = r->tiles * job->lanes,
                                 .vector_stride = r->tiles * points * job->lanes,
                                 .tile_stride = points * job->lanes,
                                 .accumulate = accumulate};
     for (int64_t point = 0; point < points; point++) {
-        run.weights = weights + point * block->panel * job->size;
+        const int64_t down = npc_min(point / shape->width, shape->panels_down - 1);
+        const int64_t across = npc_min(point % shape->width, shape->panels_across - 1);
+        run.weights = weights + (down * shape->panels_across + across) * block->panel * job->size;
         for (int64_t part = 0; part < parts; part++) {
             const int64_t first = part * tiles / parts, count = (part + 1) * tiles / parts - first;
             run.input = input + (point * r->point_stride + first * job->lanes) * job->size;
@@ -167,7 +202,6 @@ static const char *slice_of(const npc_winograd_item *item, int64_t pixel, int64_
 static void find_slices(const npc_winograd_item *item, int64_t pixel) {
     const npc_winograd_job *job = item->job;
     const npc_winograd_recipe *r = job->recipe;
-    const int64_t vectors = npc_ceil_div(npc_group_inputs(job->problem), job->lanes);
     for (int64_t tap = 0; tap < r->slots; tap++) {
         if (r->slots > 1 && slice_of(item, pixel, tap)) continue;
         const char *image = npc_outer_image(job->problem, &item->input, pixel, tap);
@@ -178,7 +212,7 @@ static void find_slices(const npc_winograd_item *item, int64_t pixel) {
             other = -1;
         }
         item->sources[slot] = image;
-        for (int64_t v = 0; v < vectors; v++)
+        for (int64_t v = 0; v < r->vectors; v++)
             npc_winograd_transform_input(item, image, item->transformed + slot * r->slice_bytes, v);
     }
 }
@@ -189,7 +223,7 @@ static void run_outputs(const npc_winograd_item *item, int64_t pixel, int64_t ou
     const npc_winograd_recipe *r = job->recipe;
     const npc_problem *problem = job->problem;
     const npc_winograd_kind kind = (npc_winograd_kind)r->kind;
-    const int64_t blocks = npc_ceil_div(npc_group_inputs(problem), NPC_WINOGRAD_CHANNELS);
+    const int64_t blocks = npc_winograd_channel_blocks(problem, kind);
     const npc_band whole = {.outer = pixel};
     int64_t vectors = 0;
     for (int64_t tap = 0; tap < r->slots; tap++)
@@ -248,7 +282,7 @@ static void run_shared(const npc_winograd_job *job, int64_t index) {
     npc_winograd_item item = item_at(job, index);
     const int threads = job->plan->threads;
     place_workspace(&item, 0);
-    npc_parallel_for(threads, npc_ceil_div(npc_group_inputs(job->problem), job->lanes), share_inputs, &item);
+    npc_parallel_for(threads, job->recipe->vectors, share_inputs, &item);
     npc_parallel_for(threads, output_blocks(job), share_outputs, &item);
 }
 
@@ -261,6 +295,8 @@ npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, co
     job.kernels = &plan->kernels->winograd;
     job.weights = weights;
     job.workspace = workspace;
+    job.rows = npc_winograd_axis((npc_winograd_kind)r.kind, npc_rows(problem));
+    job.columns = npc_winograd_axis((npc_winograd_kind)r.kind, npc_columns(problem));
     job.row_bands = npc_ceil_div(r.row_phases * r.tile_rows, r.rows);
     job.column_bands = npc_ceil_div(r.tile_columns, r.columns);
     job.runs = npc_ceil_div(npc_outer_outputs(problem), r.run);
@@ -284,7 +320,7 @@ const npc_algorithm npc_algorithm_winograd = {
     .applicable = applicable,
     .worthwhile = worthwhile,
     .prepare = prepare,
-    .packed_bytes = packed_bytes,
-    .pack = pack,
+    .packed_bytes = npc_winograd_packed_bytes,
+    .pack = npc_winograd_pack,
     .run = npc_winograd_run,
 };

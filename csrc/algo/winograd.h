@@ -9,6 +9,7 @@ enum { NPC_WINOGRAD_HEAD = 64 }; /* bytes of a thread's workspace for its flag *
 /* How a problem is cut. A tile row lies in one row phase, a dilation's interleaved images, and in all column phases. */
 typedef struct {
     int64_t kind, tile_height, tile_width; /* outputs of a tile */
+    int64_t vectors; /* of channels of all pieces */
     int64_t row_phases, column_phases, tile_rows, tile_columns; /* tiles of a phase */
     int64_t rows, columns, images,
         tiles; /* of a band: tile rows, tiles of a column phase; images if whole; all tiles */
@@ -26,6 +27,7 @@ typedef struct {
     const npc_winograd *kernels;
     const char *weights;
     char *workspace;
+    npc_axis rows, columns; /* as pieces see them */
     int64_t row_bands, column_bands, runs;
     int64_t size, lanes;
 } npc_winograd_job;
@@ -42,15 +44,58 @@ typedef struct {
     char *pixels, *line, *transformed, *products, *weights;
 } npc_winograd_item;
 
+/* What a tile of a kind has along rows and columns. */
+typedef struct {
+    int64_t tile_height, tile_width, height, width; /* outputs, points */
+    int64_t tap_rows, tap_columns, stride;
+    int64_t panels_down, panels_across; /* points with weights of their own; those after the last share its */
+} npc_winograd_shape;
+
+extern const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS];
+
 NPC_INLINE int64_t npc_winograd_height(const npc_winograd_recipe *r) {
-    return r->tile_height == 1 ? 1 : r->tile_height + 2;
+    return npc_winograd_shapes[r->kind].height;
 }
 NPC_INLINE int64_t npc_winograd_width(const npc_winograd_recipe *r) {
-    return r->tile_width == 1 ? 1 : r->tile_width + 2;
+    return npc_winograd_shapes[r->kind].width;
+}
+/* Pixels from tile to tile, of a piece. */
+NPC_INLINE int64_t npc_winograd_down(const npc_winograd_recipe *r) {
+    return r->tile_height * npc_winograd_shapes[r->kind].stride;
+}
+NPC_INLINE int64_t npc_winograd_across(const npc_winograd_recipe *r) {
+    return r->tile_width * npc_winograd_shapes[r->kind].stride;
 }
 NPC_INLINE int64_t npc_winograd_points(const npc_winograd_recipe *r) {
     return npc_winograd_height(r) * npc_winograd_width(r);
 }
+
+/* winograd_pieces.c: kernels larger than a tile's taps, or of a stride, as a sum of pieces, each with channels of its own. A
+ * piece's taps lie a stride apart, so that it reads its pixels, every stride-th, with stride 1. */
+typedef struct {
+    int64_t row, column, rows, columns; /* first tap; taps */
+} npc_winograd_piece;
+
+enum { NPC_WINOGRAD_PIECES = 16, NPC_WINOGRAD_TAPS = 320 }; /* the most */
+
+int64_t npc_winograd_pieces(const npc_problem *problem, npc_winograd_kind kind);
+/* Rows or columns of an axis, as pieces see it: the part of the stride that a kind's tiles do not take themselves. */
+npc_axis npc_winograd_axis(npc_winograd_kind kind, npc_axis axis);
+npc_winograd_piece npc_winograd_piece_of(const npc_problem *problem, npc_winograd_kind kind, int64_t index);
+
+/* Channels in blocks whose weights of a point, for all pieces, stay in the first-level cache: in a block, channel c of piece
+ * p is the (p * channels + c)th. A block starts with a vector of its own, NPC_WINOGRAD_CHANNELS after the one before. */
+enum { NPC_WINOGRAD_CHANNELS = 128 };
+
+typedef struct {
+    int64_t first, channels; /* of the group's */
+    int64_t pieces, inputs; /* their product */
+} npc_winograd_channels;
+
+npc_winograd_channels npc_winograd_channels_of(const npc_problem *problem, npc_winograd_kind kind,
+                                               int64_t block);
+int64_t npc_winograd_channel_blocks(const npc_problem *problem, npc_winograd_kind kind);
+int64_t npc_winograd_channel_vectors(const npc_plan *plan, npc_winograd_kind kind);
 
 /* winograd_blocking.c: how large the tiles of a kind would be cut, and rough cycles with vectors of this ISA. */
 npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind);
@@ -59,21 +104,18 @@ double npc_winograd_direct_cycles(const npc_plan *plan);
 int64_t npc_winograd_thread_bytes(const npc_winograd_recipe *r);
 
 /* winograd_weights.c: weights in the order in which products read them,
- * [group][block of two vectors of output channels][outer tap][block of input channels][point][input channel][vector]. */
-enum {
-    NPC_WINOGRAD_CHANNELS = 128
-}; /* of such a block: their weights of a point stay in the first-level cache */
-
+ * [group][block of two vectors of output channels][outer tap][block of input channels][panel][piece and input channel][vector]. */
 typedef struct {
-    int64_t vectors, channels; /* of this block */
-    int64_t panel; /* elements from point to point: no power of two, which would crowd one set of a cache */
+    int64_t vectors, pieces, channels, inputs; /* of this block: the last the product of the two before */
+    int64_t panel; /* elements from panel to panel: no power of two, which would crowd one set of a cache */
     int64_t offset, tap; /* elements: of the block, from outer tap to outer tap */
 } npc_winograd_block;
 
 npc_winograd_block npc_winograd_block_of(const npc_plan *plan, npc_winograd_kind kind, int64_t group,
                                          int64_t outputs, int64_t inputs);
 int64_t npc_winograd_weights(const npc_plan *plan, npc_winograd_kind kind); /* elements */
-void npc_winograd_pack(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight, void *packed);
+void npc_winograd_pack_all(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight,
+                           void *packed);
 void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight,
                              int64_t group, int64_t outputs, int64_t inputs, char *target);
 
@@ -86,7 +128,9 @@ void npc_winograd_transform_output(const npc_winograd_item *item, char *result, 
 /* winograd.c: what the algorithms of this family have in common. */
 const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind);
 void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind);
-size_t npc_winograd_packed_bytes(const npc_plan *plan, npc_winograd_kind kind);
+size_t npc_winograd_packed_bytes(const npc_plan *plan);
+void npc_winograd_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
+const char *npc_winograd_2x2_applicable(const npc_plan *plan);
 npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
                             char *workspace);
 

@@ -2,9 +2,10 @@
  * and their transformed weights, four times the plain ones, cost more to read than the products. All else is winograd.c's. */
 #include "winograd.h"
 
-static const char *applicable(const npc_plan *plan) {
-    if (npc_rows(&plan->problem).kernel != 3 || npc_columns(&plan->problem).kernel != 3)
-        return "only for 3x3 kernels";
+const char *npc_winograd_2x2_applicable(const npc_plan *plan) {
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
+    if (rows.kernel != 3 || columns.kernel != 3) return "only for 3x3 kernels";
+    if (rows.stride != 1 || columns.stride != 1) return "only for stride 1";
     return npc_winograd_applicable(plan, NPC_WINOGRAD_2X2);
 }
 
@@ -16,18 +17,12 @@ static const char *worthwhile(const npc_plan *plan) {
 
 static void prepare(npc_plan *plan) { npc_winograd_prepare(plan, NPC_WINOGRAD_2X2); }
 
-static size_t packed_bytes(const npc_plan *plan) { return npc_winograd_packed_bytes(plan, NPC_WINOGRAD_2X2); }
-
-static void pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
-    npc_winograd_pack(plan, NPC_WINOGRAD_2X2, weight, packed);
-}
-
 const npc_algorithm npc_algorithm_winograd_2x2 = {
     .name = "winograd_2x2",
-    .applicable = applicable,
+    .applicable = npc_winograd_2x2_applicable,
     .worthwhile = worthwhile,
     .prepare = prepare,
-    .packed_bytes = packed_bytes,
-    .pack = pack,
+    .packed_bytes = npc_winograd_packed_bytes,
+    .pack = npc_winograd_pack,
     .run = npc_winograd_run,
 };

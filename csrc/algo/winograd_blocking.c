@@ -9,7 +9,15 @@ enum {
     LAST_CACHE = 16 << 20,
 };
 
-static const int heights[NPC_WINOGRAD_KINDS] = {4, 2, 1, 4}, widths[NPC_WINOGRAD_KINDS] = {4, 2, 4, 1};
+const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
+    [NPC_WINOGRAD_4X4] = {4, 4, 6, 6, 3, 3, 1, 6, 6},
+    [NPC_WINOGRAD_2X2] = {2, 2, 4, 4, 3, 3, 1, 4, 4},
+    [NPC_WINOGRAD_1X4] = {1, 4, 1, 6, 1, 3, 1, 1, 6},
+    [NPC_WINOGRAD_4X1] = {4, 1, 6, 1, 3, 1, 1, 6, 1},
+    [NPC_WINOGRAD_5X5] = {5, 5, 6, 6, 2, 2, 1, 6, 6},
+    [NPC_WINOGRAD_3X3] = {3, 3, 6, 6, 4, 4, 1, 6, 6},
+    [NPC_WINOGRAD_4X4_STRIDE_2] = {4, 4, 9, 9, 3, 3, 2, 6, 6},
+};
 
 typedef struct {
     const npc_plan *plan;
@@ -40,10 +48,10 @@ static double time_to_gather(const search *s, int64_t rows, int64_t columns) {
     const npc_winograd_recipe *r = s->recipe;
     const int64_t height = npc_winograd_height(r), width = npc_winograd_width(r);
     const int64_t lanes = s->plan->kernels->lanes, dilation = npc_columns(&s->plan->problem).dilation;
-    const int64_t extent = (columns * r->tile_width + width - r->tile_width) * dilation;
+    const int64_t extent = ((columns - 1) * npc_winograd_across(r) + width) * dilation;
     /* Short runs of many channels, each in a page of its own, are slow to reach. */
     return s->gather *
-           (double)((rows * r->tile_height + height - r->tile_height) * (npc_ceil_div(extent, lanes) + 6));
+           (double)(((rows - 1) * npc_winograd_down(r) + height) * (npc_ceil_div(extent, lanes) + 6));
 }
 
 /* Takes bands of this shape if they are the best so far. */
@@ -95,15 +103,18 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kin
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
-    npc_winograd_recipe r = {.kind = kind, .tile_height = heights[kind], .tile_width = widths[kind]};
+    npc_winograd_recipe r = {.kind = kind,
+                             .tile_height = npc_winograd_shapes[kind].tile_height,
+                             .tile_width = npc_winograd_shapes[kind].tile_width,
+                             .vectors = npc_winograd_channel_vectors(plan, kind)};
     r.row_phases = npc_min(rows.dilation, rows.output);
     r.column_phases = npc_min(columns.dilation, columns.output);
     r.tile_rows = npc_ceil_div(npc_ceil_div(rows.output, r.row_phases), r.tile_height);
     r.tile_columns = npc_ceil_div(npc_ceil_div(columns.output, r.column_phases), r.tile_width);
     r.slots = npc_outer_taps(problem);
-    const int64_t vectors = npc_ceil_div(npc_group_inputs(problem), lanes);
-    const int64_t outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
-    const double tile = (double)(npc_winograd_points(&r) * npc_group_inputs(problem) * outputs * r.slots);
+    const int64_t vectors = r.vectors, outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
+    const int64_t inputs = npc_winograd_pieces(problem, kind) * npc_group_inputs(problem);
+    const double tile = (double)(npc_winograd_points(&r) * inputs * outputs * r.slots);
     const int streams = tile * (double)(lanes * size) > LAST_CACHE;
     search s = {.plan = plan,
                 .streams = streams,
@@ -122,7 +133,7 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kin
                                          npc_min(4, npc_outer_outputs(problem)));
     r.fresh = !plan->prepacked && bands * npc_outer_outputs(problem) == 1 && r.slots == 1;
     r.extent = npc_round_up(
-        (r.columns * r.tile_width + npc_winograd_width(&r) - r.tile_width) * columns.dilation, lanes);
+        ((r.columns - 1) * npc_winograd_across(&r) + npc_winograd_width(&r)) * columns.dilation, lanes);
     r.point_stride = (vectors * r.tiles + 1) * lanes;
     r.slice_bytes = npc_aligned_bytes(npc_winograd_points(&r) * r.point_stride * size);
     r.pixel_bytes = npc_aligned_bytes(npc_winograd_height(&r) * r.extent * lanes * size);
@@ -143,44 +154,82 @@ int64_t npc_winograd_thread_bytes(const npc_winograd_recipe *r) {
 
 static double beyond(double a, double b) { return a > b ? a - b : 0; }
 
-/* Vectors of 16 elements and one product of them a cycle; the number of threads must not decide on the algorithm, or it
- * would change the result's bits. */
+/* What follows counts cycles of a core with one product of vectors a cycle: numbers fitted to the times of 700 problems on one
+ * machine with AVX-512. The number of threads must not decide on the algorithm, or it would change the result's bits. */
+
+/* One row of pixels of a vector of channels, turned; first brought together where it does not lie so. */
+static double row_cycles(const npc_plan *plan, const npc_winograd_recipe *r) {
+    const npc_winograd_kind kind = (npc_winograd_kind)r->kind;
+    const double lanes = plan->kernels->lanes, vectors = (double)r->extent / lanes;
+    const npc_axis columns = npc_winograd_axis(kind, npc_columns(&plan->problem));
+    const int64_t channels = npc_winograd_channels_of(&plan->problem, kind, 0).channels;
+    const double turn = 5.5 * lanes * vectors + 300;
+    if (columns.stride == 1 &&
+        (npc_winograd_pieces(&plan->problem, kind) == 1 || channels % plan->kernels->lanes == 0))
+        return turn;
+    return turn + lanes * (columns.stride > 2 ? 3.5 * lanes * vectors : 8 * vectors + 10);
+}
+
 double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
     npc_plan single = *plan;
     single.threads = 1;
     const npc_problem *problem = &plan->problem;
     const npc_winograd_recipe r = npc_winograd_cut(&single, kind);
     const double lanes = plan->kernels->lanes, points = (double)npc_winograd_points(&r);
-    const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
-    const double input_vectors = (double)npc_ceil_div((int64_t)inputs, (int64_t)lanes);
-    const double vectors = (double)npc_ceil_div((int64_t)outputs, (int64_t)lanes), taps = (double)r.slots;
+    const double inputs = (double)(npc_winograd_pieces(problem, kind) * npc_group_inputs(problem));
+    const double input_vectors = (double)r.vectors, taps = (double)r.slots;
+    const double vectors = (double)npc_ceil_div(npc_group_outputs(problem), plan->kernels->lanes);
     const double pieces = (double)(problem->groups * npc_outer_outputs(problem));
     const double bands = (double)npc_ceil_div(r.row_phases * r.tile_rows, r.rows) *
                          (double)npc_ceil_div(r.tile_columns, r.columns) *
                          (double)npc_ceil_div(problem->batch, r.images);
-    const double tiles =
-        (double)problem->batch * (double)(r.row_phases * r.tile_rows * r.column_phases * r.tile_columns);
-    const double pixels = (double)(r.tile_height * r.tile_width);
-    const double product = tiles * points * (inputs + 6) * taps * vectors;
-    const double transforms = tiles * (input_vectors + vectors) * (60 + 5 * pixels + 4 * points);
+    /* Fewer are not worth the weights read for them. */
+    const double tiles = bands * (double)npc_max(r.tiles, 3);
+    const double rows = (double)(r.images * ((r.rows - 1) * npc_winograd_down(&r) + npc_winograd_height(&r)));
+    const double runs = taps * (double)npc_winograd_channel_blocks(problem, kind);
+    const double product = tiles * points * vectors * (1.12 * inputs * taps + 11 * runs);
+    const double transforms = tiles * points * (input_vectors + vectors) * 0.36 +
+                              bands * input_vectors * rows * row_cycles(plan, &r);
+    const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
+    const double panels = (double)(shape->panels_down * shape->panels_across);
     const double bytes =
-        points * inputs * taps * vectors * lanes * (double)npc_compute_size(problem->compute);
-    /* Beyond the last cache reading weights takes its own time, within it what products do not hide. */
-    const double read = r.fresh ? 0 : bands * bytes,
-                 own = bytes > LAST_CACHE ? beyond(read / 6, product) : read / 32;
+        panels * inputs * taps * vectors * lanes * (double)npc_compute_size(problem->compute);
+    /* Beyond the last cache reading weights takes its own time. */
+    const double read = r.fresh || bytes < LAST_CACHE ? 0 : beyond(bands * bytes / 6, product);
+    const double kernels = (double)npc_group_inputs(problem) * vectors * (double)problem->groups;
     const double fresh =
-        plan->prepacked ? 0 : inputs * vectors * taps * (double)problem->groups * (60 + 4 * points);
-    return pieces * (product + transforms + bands * 500 * input_vectors + own) + fresh;
+        plan->prepacked ? 0
+                        : kernels * (6 * (double)npc_taps(problem) +
+                                     taps * (double)npc_winograd_pieces(problem, kind) * (60 + 4 * panels));
+    return pieces * (product + transforms + read) + fresh;
 }
 
+/* Pixels of an axis that windows read. */
+static double pixels_read(const npc_axis *axis) {
+    if (axis->stride > axis->kernel) return (double)axis->output * (double)axis->kernel;
+    return (double)npc_min(axis->input, (axis->output - 1) * axis->stride + axis->kernel);
+}
+
+/* The better of the algorithms blocked and direct: products, pixels packed, sums stored, what a call costs. */
 double npc_winograd_direct_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    const double lanes = plan->kernels->lanes, inputs = (double)npc_group_inputs(problem);
-    const double taps = (double)npc_taps(problem),
-                 pixels = (double)npc_rows(problem).output * (double)npc_columns(problem).output;
-    const double pieces =
-        (double)(problem->batch * npc_outer_outputs(problem)) * (double)problem->output_channels;
-    const double bytes =
-        inputs * taps * (double)problem->output_channels * (double)npc_compute_size(problem->compute);
-    return pieces * inputs * taps * pixels / lanes * 1.1 + bytes / (bytes > LAST_CACHE ? 4 : 24);
+    if (problem->batch == 0) return 0;
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const double lanes = plan->kernels->lanes, taps = (double)npc_taps(problem),
+                 groups = (double)problem->groups;
+    const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
+    const double vectors = (double)npc_ceil_div(npc_group_outputs(problem), plan->kernels->lanes);
+    const double pieces = (double)(problem->batch * npc_outer_outputs(problem)) * groups;
+    const double pixels = (double)rows.output * (double)columns.output;
+    const double wide = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
+    const double pack = inputs * (double)npc_outer_taps(problem) * pixels_read(&rows) *
+                        pixels_read(&columns) * (columns.stride > 2 ? 3.8 : 1.1);
+    const double elements = inputs * taps * outputs * groups;
+    const double bytes = elements * (double)npc_compute_size(problem->compute);
+    const double read = bytes > LAST_CACHE ? bytes / 4 : 0;
+    const double blocked = pieces * (inputs * taps * vectors * pixels + pack + 8 * vectors * pixels) + 1300 +
+                           (plan->prepacked ? 0 : 2.5 * elements);
+    const double direct =
+        pieces * (1.1 * inputs * taps * outputs * wide + pack + 11 * outputs / lanes * pixels) + 800;
+    return (blocked < direct ? blocked : direct) + read;
 }

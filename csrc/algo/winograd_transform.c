@@ -15,33 +15,74 @@ static int64_t first_column(const npc_winograd_item *item) {
     return item->column * item->job->recipe->tile_width * npc_columns(item->job->problem).dilation;
 }
 
-/* One row of the input, a vector of channels a pixel. */
+/* A run of channels of one piece in a vector. */
+typedef struct {
+    int64_t channel, channels;
+    int64_t row, column; /* of the input: column of its first pixel; the row is -1 where all is zero */
+} piece_run;
+
+/* Of row y, as the tiles count them, the channels from `place` on of a block. */
+static piece_run piece_run_at(const npc_winograd_item *item, const npc_winograd_channels *all, int64_t place,
+                              int64_t y) {
+    const npc_winograd_job *job = item->job;
+    const npc_axis *rows = &job->rows, *columns = &job->columns;
+    const npc_winograd_piece piece =
+        npc_winograd_piece_of(job->problem, (npc_winograd_kind)job->recipe->kind, place / all->channels);
+    const int64_t x = item->column * npc_winograd_across(job->recipe) * columns->dilation;
+    const piece_run run = {all->first + place % all->channels, all->channels - place % all->channels,
+                           npc_border(y * rows->stride + piece.row * rows->dilation - rows->before,
+                                      rows->input, job->problem->padding_mode),
+                           x * columns->stride + piece.column * columns->dilation - columns->before};
+    return run;
+}
+
+/* The first channel of a run, at its row, or NULL. */
+static const char *row_of(const npc_winograd_item *item, const char *image, const piece_run *run) {
+    if (!image || run->row < 0) return NULL;
+    return image + run->channel * item->input.channel_stride +
+           run->row * npc_row_stride(item->job->problem, &item->input);
+}
+
+/* One row of pixels of every channel of a vector, one after the other. */
+static void pack_rows(const npc_winograd_item *item, const npc_winograd_channels *all, const char *image,
+                      int64_t place, int64_t y) {
+    const npc_winograd_job *job = item->job;
+    const int64_t count = npc_min(job->lanes, all->inputs - place),
+                  row_bytes = job->recipe->extent * job->size;
+    const npc_planes_source source = {job->problem, job->plan->kernels, &item->input};
+    for (int64_t c = 0; c < count;) {
+        const piece_run run = piece_run_at(item, all, place + c, y);
+        const npc_row_run rows = {row_of(item, image, &run), npc_min(run.channels, count - c), run.column,
+                                  job->columns.stride, job->recipe->extent};
+        npc_pack_channels(&source, &rows, item->line + c * row_bytes);
+        c += rows.channels;
+    }
+}
+
+/* One row of pixels, a vector of channels a pixel. */
 static void load_row(const npc_winograd_item *item, const char *image, int64_t vector, int64_t y,
                      char *target) {
     const npc_winograd_job *job = item->job;
-    const npc_problem *problem = job->problem;
-    const npc_tensor *input = &item->input;
     const int64_t extent = job->recipe->extent, lanes = job->lanes;
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    const int64_t i = npc_border(y - rows.before, rows.input, problem->padding_mode);
-    const int64_t start = first_column(item) - columns.before;
-    if (!image || i < 0) {
-        npc_zeros(target, problem->compute, extent * lanes);
+    const int64_t vectors = NPC_WINOGRAD_CHANNELS / lanes, place = vector % vectors * lanes;
+    const npc_winograd_channels all =
+        npc_winograd_channels_of(job->problem, (npc_winograd_kind)job->recipe->kind, vector / vectors);
+    const piece_run first = piece_run_at(item, &all, place, y);
+    const char *row = row_of(item, image, &first);
+    npc_winograd_gather run = {.pixels = target, .extent = extent, .to = extent};
+    run.channels = (int)npc_min(lanes, all.inputs - place);
+    const int one_piece = first.channels >= run.channels;
+    if (one_piece && !row) {
+        npc_zeros(target, job->problem->compute, extent * lanes);
         return;
     }
-    npc_winograd_gather run = {.pixels = target, .extent = extent, .to = extent};
-    run.channels = (int)npc_min(lanes, npc_group_inputs(problem) - vector * lanes);
-    const char *row = image + vector * lanes * input->channel_stride + i * npc_row_stride(problem, input);
-    if (item->plain_input) {
-        run.rows = row + start * job->size;
-        run.channel_stride = input->channel_stride / job->size;
-        run.from = npc_clamp(-start, 0, extent);
-        run.to = npc_clamp(columns.input - start, 0, extent);
+    if (one_piece && item->plain_input && job->columns.stride == 1) {
+        run.rows = row + first.column * job->size;
+        run.channel_stride = item->input.channel_stride / job->size;
+        run.from = npc_clamp(-first.column, 0, extent);
+        run.to = npc_clamp(job->columns.input - first.column, 0, extent);
     } else {
-        const npc_row_packer packer = npc_row_packer_of(problem, input);
-        for (int c = 0; c < run.channels; c++)
-            npc_pack_row(&packer, item->line + c * extent * job->size, row + c * input->channel_stride, 0,
-                         start, extent);
+        pack_rows(item, &all, image, place, y);
         run.rows = item->line;
         run.channel_stride = extent;
     }
@@ -53,14 +94,17 @@ static void transform_image(const npc_winograd_item *item, const char *image, ch
     const npc_winograd_recipe *r = job->recipe;
     const int64_t height = npc_winograd_height(r), dilation = npc_columns(job->problem).dilation;
     const int64_t row_bytes = r->extent * job->lanes * job->size;
-    npc_winograd_input run = {
-        .column_step = dilation * job->lanes, .point_stride = r->point_stride, .tiles = item->columns};
+    const int64_t down = npc_winograd_down(r);
+    npc_winograd_input run = {.column_step = dilation * job->lanes,
+                              .tile_step = npc_winograd_across(r) * dilation * job->lanes,
+                              .point_stride = r->point_stride,
+                              .tiles = item->columns};
     for (int64_t row = item->row; row < item->row + item->rows; row++) {
         /* Below another tile of its phase only the last rows are new. */
-        const int64_t known = row > item->row && row % r->tile_rows ? height - r->tile_height : 0;
-        const int64_t top = row % r->tile_rows * r->tile_height;
+        const int64_t known = row > item->row && row % r->tile_rows ? height - down : 0;
+        const int64_t top = row % r->tile_rows * down, phase_row = row / r->tile_rows;
         for (int64_t i = known; i < height; i++)
-            load_row(item, image, vector, first_row(item, row, i),
+            load_row(item, image, vector, (top + i) * job->rows.dilation + phase_row,
                      item->pixels + (top + i) % height * row_bytes);
         for (int64_t phase = 0; phase < r->column_phases; phase++) {
             for (int64_t i = 0; i < height; i++)

@@ -4,9 +4,11 @@
 #include "weights.h"
 #include "winograd.h"
 
-enum { SCRATCH_BYTES = 20 << 10 }; /* of kernels, before and after they are turned */
+enum { SCRATCH_BYTES = NPC_WINOGRAD_TAPS * 64 }; /* of kernels, before and after they are turned */
 
-static const int points_of[NPC_WINOGRAD_KINDS] = {36, 16, 6, 6};
+static int64_t panels_of(npc_winograd_kind kind) {
+    return npc_winograd_shapes[kind].panels_down * npc_winograd_shapes[kind].panels_across;
+}
 
 static int64_t vectors_of(const npc_plan *plan) {
     return npc_ceil_div(npc_group_outputs(&plan->problem), plan->kernels->lanes);
@@ -14,19 +16,22 @@ static int64_t vectors_of(const npc_plan *plan) {
 
 npc_winograd_block npc_winograd_block_of(const npc_plan *plan, npc_winograd_kind kind, int64_t group,
                                          int64_t outputs, int64_t inputs) {
-    const int64_t lanes = plan->kernels->lanes, points = points_of[kind],
-                  channels = npc_group_inputs(&plan->problem);
-    const int64_t blocks = npc_ceil_div(channels, NPC_WINOGRAD_CHANNELS),
-                  taps = npc_outer_taps(&plan->problem);
+    const npc_problem *problem = &plan->problem;
+    const int64_t lanes = plan->kernels->lanes, panels = panels_of(kind);
+    const int64_t blocks = npc_winograd_channel_blocks(problem, kind), taps = npc_outer_taps(problem);
     const int64_t vectors = vectors_of(plan), pairs = npc_ceil_div(vectors, NPC_WINOGRAD_VECTORS);
-    npc_winograd_block block = {
-        .vectors = npc_min(NPC_WINOGRAD_VECTORS, vectors - outputs * NPC_WINOGRAD_VECTORS),
-        .channels = npc_min(NPC_WINOGRAD_CHANNELS, channels - inputs * NPC_WINOGRAD_CHANNELS)};
-    block.panel = (block.channels * block.vectors + 1) * lanes;
-    block.tap = points * (channels * block.vectors + blocks) * lanes;
-    block.offset = group * taps * points * (channels * vectors + blocks * pairs) * lanes +
-                   outputs * taps * points * (channels * NPC_WINOGRAD_VECTORS + blocks) * lanes +
-                   inputs * points * (NPC_WINOGRAD_CHANNELS * block.vectors + 1) * lanes;
+    const npc_winograd_channels channels = npc_winograd_channels_of(problem, kind, inputs);
+    const int64_t all = channels.pieces * npc_group_inputs(problem);
+    npc_winograd_block block = {.vectors =
+                                    npc_min(NPC_WINOGRAD_VECTORS, vectors - outputs * NPC_WINOGRAD_VECTORS),
+                                .pieces = channels.pieces,
+                                .channels = channels.channels,
+                                .inputs = channels.inputs};
+    block.panel = (block.inputs * block.vectors + 1) * lanes;
+    block.tap = panels * (all * block.vectors + blocks) * lanes;
+    block.offset = group * taps * panels * (all * vectors + blocks * pairs) * lanes +
+                   outputs * taps * panels * (all * NPC_WINOGRAD_VECTORS + blocks) * lanes +
+                   panels * (channels.pieces * channels.first * block.vectors + inputs) * lanes;
     return block;
 }
 
@@ -50,12 +55,40 @@ static void load_kernels(const npc_problem *problem, const npc_tensor *weight, c
     }
 }
 
+/* Kernels of some channels, turned, into their points for every piece and outer tap. */
+static void transform_kernels(const npc_plan *plan, npc_winograd_kind kind, const npc_winograd_block *block,
+                              const npc_winograd_gather *turned, char *target) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
+    const npc_axis rows = npc_winograd_axis(kind, npc_rows(problem)),
+                   columns = npc_winograd_axis(kind, npc_columns(problem));
+    const int64_t taps = npc_taps(problem), outer_taps = npc_outer_taps(problem);
+    npc_winograd_weights_run run = {.row_step = rows.stride * columns.kernel * lanes,
+                                    .column_step = columns.stride * lanes,
+                                    .channels = turned->extent / taps,
+                                    .channel_step = taps * lanes,
+                                    .point_stride = block->panel,
+                                    .output_step = block->vectors * lanes};
+    for (int64_t i = 0; i < block->pieces; i++) {
+        const npc_winograd_piece piece = npc_winograd_piece_of(problem, kind, i);
+        const int64_t first = piece.row * columns.kernel + piece.column;
+        run.rows = piece.rows;
+        run.columns = piece.columns;
+        for (int64_t tap = 0; tap < outer_taps; tap++) {
+            run.kernels = (const char *)turned->pixels + (tap * (taps / outer_taps) + first) * lanes * size;
+            run.output = target + (tap * block->tap + i * block->channels * run.output_step) * size;
+            plan->kernels->winograd.weights[kind](&run);
+        }
+    }
+}
+
 void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight,
                              int64_t group, int64_t outputs, int64_t inputs, char *target) {
     const npc_problem *problem = &plan->problem;
     const npc_winograd_block block = npc_winograd_block_of(plan, kind, group, outputs, inputs);
+    const int64_t first_channel = npc_winograd_channels_of(problem, kind, inputs).first;
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
-    const int64_t taps = npc_taps(problem), outer_taps = npc_outer_taps(problem);
+    const int64_t taps = npc_taps(problem);
     const int64_t step = npc_clamp(SCRATCH_BYTES / (taps * lanes * size), 1, block.channels);
     const int plain = npc_weights_lie_plainly(problem, weight);
     long double lines[SCRATCH_BYTES / sizeof(long double)], turned[SCRATCH_BYTES / sizeof(long double) + 64];
@@ -65,7 +98,7 @@ void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const
         const char *from = weight->data + (group * npc_group_outputs(problem) + first) * weight->batch_stride;
         for (int64_t c = 0; c < block.channels; c += step) {
             const int64_t channels = npc_min(step, block.channels - c);
-            const char *kernels = from + (inputs * NPC_WINOGRAD_CHANNELS + c) * weight->channel_stride;
+            const char *kernels = from + (first_channel + c) * weight->channel_stride;
             for (int64_t k = 0; k < count && !plain; k++)
                 load_kernels(problem, weight, kernels + k * weight->batch_stride, channels,
                              (char *)lines + k * step * taps * size);
@@ -77,13 +110,7 @@ void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const
                                               channels * taps,
                                               (int)count};
             plan->kernels->winograd.gather(&rows);
-            npc_winograd_weights_run run = {NULL,         NULL,        channels,
-                                            taps * lanes, block.panel, block.vectors * lanes};
-            for (int64_t tap = 0; tap < outer_taps; tap++) {
-                run.kernels = (char *)turned + tap * (taps / outer_taps) * lanes * size;
-                run.output = target + (tap * block.tap + (c * block.vectors + v) * lanes) * size;
-                plan->kernels->winograd.weights[kind](&run);
-            }
+            transform_kernels(plan, kind, &block, &rows, target + (c * block.vectors + v) * lanes * size);
         }
     }
 }
@@ -99,7 +126,7 @@ static void pack_outputs(void *context, int64_t index, int thread) {
     const pack_job *job = context;
     const npc_plan *plan = job->plan;
     const int64_t pairs = npc_ceil_div(vectors_of(plan), NPC_WINOGRAD_VECTORS);
-    const int64_t blocks = npc_ceil_div(npc_group_inputs(&plan->problem), NPC_WINOGRAD_CHANNELS);
+    const int64_t blocks = npc_winograd_channel_blocks(&plan->problem, job->kind);
     const int64_t size = (int64_t)npc_compute_size(plan->problem.compute);
     (void)thread;
     for (int64_t i = 0; i < blocks; i++)
@@ -109,7 +136,8 @@ static void pack_outputs(void *context, int64_t index, int thread) {
                 npc_winograd_block_of(plan, job->kind, index / pairs, index % pairs, i).offset * size);
 }
 
-void npc_winograd_pack(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight, void *packed) {
+void npc_winograd_pack_all(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight,
+                           void *packed) {
     pack_job job = {plan, kind, weight, packed};
     npc_parallel_for(plan->threads,
                      plan->problem.groups * npc_ceil_div(vectors_of(plan), NPC_WINOGRAD_VECTORS),

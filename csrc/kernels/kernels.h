@@ -45,10 +45,10 @@
  * - gather: pixels[x] = (rows[0][x], rows[1][x], ...), `channels` rows channel_stride apart, zeros outside [from, to);
  *   whole groups of LANES pixels are stored.
  * - scatter: its inverse for x < count; whole groups of LANES pixels are read.
- * - input: the transform of `tiles` tiles side by side, whose element (i, j) is the vector rows[i] + j * column_step of the
- *   first; point p of tile t becomes output + p * point_stride + t * LANES.
- * - weights: `channels` kernels, channel_step apart, of taps that are neighbouring vectors; point p of channel c becomes
- *   output + p * point_stride + c * output_step.
+ * - input: the transform of `tiles` tiles side by side, tile_step apart, whose element (i, j) is the vector
+ *   rows[i] + j * column_step of the first; point p of tile t becomes output + p * point_stride + t * LANES.
+ * - weights: `channels` kernels, channel_step apart, of rows x columns taps row_step and column_step apart, the others of
+ *   the kind's being zeros; point p of channel c becomes output + p * point_stride + c * output_step.
  * - product[w - 1][t - 1]: w vectors of output channels x t tiles,
  *       output[v][t] = sum over c of weights[c][v] * input[t][c] + (output[v][t] if accumulate)
  *   in order of c; LANES channels of a tile are a vector, tiles are neighbours, the next LANES are input_stride further.
@@ -157,16 +157,22 @@ enum { NPC_DOT_TAPS = 9 };
 #define NPC_WINOGRAD_A 0.707106781186547524401L /* interpolation points +-a and +-b: 1/sqrt(2) and sqrt(2) */
 #define NPC_WINOGRAD_B 1.414213562373095048802L
 
-/* Output rows x columns of a tile; the kernel has 3 taps along an axis of more than 1. */
+/* Output rows x columns of a tile. Along an axis of more than one it has 6 points, of which the kernel takes what the
+ * outputs leave, 7 less their number of taps; but for tiles of 2x2, which have 4 points and 3 taps. Those of stride 2 are 4x4
+ * outputs of 3 taps from 9x9 pixels: 9 points along an axis, the last 4 of which share their weights, so that there are 6
+ * of these. */
 typedef enum {
     NPC_WINOGRAD_4X4,
     NPC_WINOGRAD_2X2,
     NPC_WINOGRAD_1X4,
     NPC_WINOGRAD_4X1,
+    NPC_WINOGRAD_5X5,
+    NPC_WINOGRAD_3X3,
+    NPC_WINOGRAD_4X4_STRIDE_2,
     NPC_WINOGRAD_KINDS
 } npc_winograd_kind;
 
-enum { NPC_WINOGRAD_TILES = 14, NPC_WINOGRAD_VECTORS = 2, NPC_WINOGRAD_POINTS = 6 };
+enum { NPC_WINOGRAD_TILES = 14, NPC_WINOGRAD_VECTORS = 2, NPC_WINOGRAD_POINTS = 9, NPC_WINOGRAD_OUTPUTS = 5 };
 
 typedef struct {
     const void *rows;
@@ -185,12 +191,13 @@ typedef struct {
 typedef struct {
     const void *rows[NPC_WINOGRAD_POINTS];
     void *output;
-    int64_t column_step, point_stride, tiles;
+    int64_t column_step, tile_step, point_stride, tiles;
 } npc_winograd_input;
 
 typedef struct {
     const void *kernels;
     void *output;
+    int64_t rows, columns, row_step, column_step; /* taps */
     int64_t channels, channel_step, point_stride, output_step;
 } npc_winograd_weights_run;
 
@@ -205,7 +212,7 @@ typedef struct {
 typedef struct {
     const void *products;
     const void *bias;
-    void *rows[4];
+    void *rows[NPC_WINOGRAD_OUTPUTS];
     int64_t column_step, tiles;
     int clip;
     double low, high;

@@ -6,7 +6,8 @@
  * image is, and pixels are broadcast from packed planes. Up to 14 neighbouring pixels are summed at once in registers. A
  * run of the reduction, short enough for its weights to stay in a first-level cache, goes over all pixels of a band
  * before the next one adds to their sums, which also keeps the error of long reductions down. At the end the sums are
- * turned around into the result. Rows of padding are left out, unless a weight that is infinite or NaN makes them count.
+ * turned around into the result. A single tap reads plain pixels where they lie: packing cost more than the pages of many
+ * channels. Rows of padding are left out, unless a weight that is infinite or NaN makes them count.
  *
  * Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", 2018. Weights seen
  * for the first time are packed block by block just before use, as long as the band is large enough to pay for it. With
@@ -42,6 +43,7 @@ typedef struct {
     npc_tensor input; /* from the first channel of the group on */
     char *output;     /* first pixel of the band, first channel of the item */
     int64_t group, first, count; /* output channels */
+    const char *pixels; /* packed, or of the input itself */
     char *packed, *bias, *sums, *lines, *weights;
     int64_t *offsets, *places;
     int64_t listed; /* channels of the run that the offsets are of */
@@ -175,7 +177,7 @@ static void run_run(blocked_item *item, const blocked_block *block, int64_t run,
         list_offsets(item, &taps);
         item->listed = taps.channels;
     }
-    npc_block tile = {.input = item->packed + taps.channel * images * item->planes.plane * job->size,
+    npc_block tile = {.input = item->pixels + taps.channel * images * item->planes.plane * job->size,
                       .low = problem->activation_a,
                       .high = problem->activation_b};
     for (int64_t row = 0; row < item->band.rows; row++) {
@@ -320,6 +322,35 @@ static void load_bias(const blocked_item *item) {
                       bias->channel_stride, 0, item->count);
 }
 
+/* Whether the band's pixels may be read from the input: neighbours, none of them of the padding. */
+static int lie_in_place(const blocked_item *item) {
+    const blocked_job *job = item->job;
+    const npc_axis *rows = &job->rows, *columns = &job->columns;
+    return npc_taps(job->problem) == 1 && columns->stride == 1 && rows->before == 0 && columns->before == 0 &&
+           (rows->output - 1) * rows->stride < rows->input && columns->output <= columns->input &&
+           npc_lies_in_rows(job->problem, &item->input) && npc_counts_in_elements(job->problem, &item->input);
+}
+
+static void bring_pixels(blocked_item *item) {
+    const blocked_job *job = item->job;
+    const npc_problem *problem = job->problem;
+    const npc_tensor *input = &item->input;
+    const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
+                                 0, job->rows.kernel,          0, job->columns.kernel};
+    item->planes = npc_planes_of(problem, &taps, &item->band);
+    const char *image = lie_in_place(item) ? npc_outer_image(problem, input, item->band.outer, 0) : NULL;
+    if (image) {
+        const int64_t row_bytes = job->rows.stride * npc_row_stride(problem, input);
+        item->planes.columns.extent = row_bytes / job->size;
+        item->planes.plane = input->channel_stride / job->size;
+        item->pixels = image + item->band.row * row_bytes + item->band.column * job->size;
+        return;
+    }
+    const npc_planes_source source = {problem, job->plan->kernels, input};
+    npc_planes_pack(&source, &taps, &item->band, &item->planes, item->packed);
+    item->pixels = item->packed;
+}
+
 /* Items in the order batch, group, outer pixel, row band, column band, output channels. */
 static void run_item(void *context, int64_t index, int thread) {
     const blocked_job *job = context;
@@ -344,11 +375,7 @@ static void run_item(void *context, int64_t index, int thread) {
                   (item.group * outputs + item.first) * tensors->output.channel_stride;
     place_workspace(&item, thread);
     load_bias(&item);
-    const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
-                                 0, job->rows.kernel,          0, job->columns.kernel};
-    item.planes = npc_planes_of(problem, &taps, &item.band);
-    const npc_planes_source source = {problem, job->plan->kernels, &item.input};
-    npc_planes_pack(&source, &taps, &item.band, &item.planes, item.packed);
+    bring_pixels(&item);
     for (int64_t k = 0; k < item.count; k += block) {
         const blocked_block next = {.first = k,
                                     .count = npc_min(block, item.count - k),

@@ -34,6 +34,15 @@ def widths_pointwise():
         yield Case((1, 5, 2, w), (7, 5, 1, 1))
 
 
+def widths_pointwise_stride_2():
+    """Every other pixel read where it lies: whole blocks of output channels and others, all sizes of tiles."""
+    for w in (*range(3, 33, 2), 44, 57):
+        yield Case((1, 6, 3, w), (32, 6, 1, 1), stride=2)
+        yield Case((1, 6, 3, w + 1), (50 if w % 3 else 40, 6, 1, 1), stride=(1, 2))
+    yield Case((1, 6, 5, 30), (64, 6, 1, 1), stride=2, padding=1)
+    yield Case((2, 6, 3, 5, 29), (32, 6, 1, 1, 1), stride=2, padding=(1, 0, 0))
+
+
 def widths_depthwise():
     for w in LENGTHS:
         yield Case((1, 3, 6, w), (3, 1, 3, 3), padding=1, groups=3)
@@ -301,7 +310,8 @@ def small_networks():
 SWEEPS = {
     function.__name__: tuple(function())
     for function in (
-        lengths_1d, widths_3x3, widths_without_padding, widths_stride_2, widths_pointwise, widths_depthwise,
+        lengths_1d, widths_3x3, widths_without_padding, widths_stride_2, widths_pointwise, widths_pointwise_stride_2,
+        widths_depthwise,
         widths_depthwise_stride_2, heights, output_channels, output_channels_pointwise, input_channels,
         input_channels_pointwise, channel_pairs, large_channel_counts, long_reductions, kernels_of_three,
         wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, batches, groups, depthwise,

@@ -44,6 +44,7 @@ typedef struct {
     char *output;     /* first pixel of the band, first channel of the item */
     int64_t group, first, count; /* output channels */
     const char *pixels; /* packed, or of the input itself */
+    int64_t step;       /* from pixel to pixel */
     char *packed, *bias, *sums, *lines, *weights;
     int64_t *offsets, *places;
     int64_t listed; /* channels of the run that the offsets are of */
@@ -155,9 +156,12 @@ static void run_row(const blocked_item *item, const blocked_block *block, const 
     npc_block tile = *given;
     for (int64_t i = 0; i < tiles; i++) {
         const int64_t at = width * i / tiles, end = width * (i + 1) / tiles;
-        tile.input = (const char *)given->input + (row * item->planes.columns.extent + at) * job->size;
+        npc_block_kernel *kernel = item->step == 1 ? kernels->block[end - at - 1][block->vectors - 1]
+                                                   : kernels->block_half[end - at - 1];
+        tile.input =
+            (const char *)given->input + (row * item->planes.columns.extent + at * item->step) * job->size;
         tile.sums = item->sums + (row * width + at) * pitch * job->size;
-        kernels->block[end - at - 1][block->vectors - 1](&tile);
+        kernel(&tile);
     }
 }
 
@@ -322,12 +326,21 @@ static void load_bias(const blocked_item *item) {
                       bias->channel_stride, 0, item->count);
 }
 
-/* Whether the band's pixels may be read from the input: neighbours, none of them of the padding. */
+/* Whether there are kernels for this distance from pixel to pixel: of every other one, for whole blocks and no small tiles. */
+static int has_kernels(const blocked_item *item, int64_t step) {
+    const npc_kernels *kernels = item->job->plan->kernels;
+    const int64_t block = kernels->lanes * NPC_BLOCK_VECTORS, rest = item->count % block;
+    return step == 1 || (step == 2 && (rest == 0 || rest > kernels->lanes) &&
+                         kernels->block_half[npc_min(item->band.columns, kernels->pixels) - 1]);
+}
+
+/* Whether the band's pixels may be read from the input: none of them is of the padding. */
 static int lie_in_place(const blocked_item *item) {
     const blocked_job *job = item->job;
     const npc_axis *rows = &job->rows, *columns = &job->columns;
-    return npc_taps(job->problem) == 1 && columns->stride == 1 && rows->before == 0 && columns->before == 0 &&
-           (rows->output - 1) * rows->stride < rows->input && columns->output <= columns->input &&
+    return npc_taps(job->problem) == 1 && rows->before == 0 && columns->before == 0 &&
+           (rows->output - 1) * rows->stride < rows->input &&
+           (columns->output - 1) * columns->stride < columns->input && has_kernels(item, columns->stride) &&
            npc_lies_in_rows(job->problem, &item->input) && npc_counts_in_elements(job->problem, &item->input);
 }
 
@@ -343,12 +356,14 @@ static void bring_pixels(blocked_item *item) {
         const int64_t row_bytes = job->rows.stride * npc_row_stride(problem, input);
         item->planes.columns.extent = row_bytes / job->size;
         item->planes.plane = input->channel_stride / job->size;
-        item->pixels = image + item->band.row * row_bytes + item->band.column * job->size;
+        item->step = job->columns.stride;
+        item->pixels = image + item->band.row * row_bytes + item->band.column * item->step * job->size;
         return;
     }
     const npc_planes_source source = {problem, job->plan->kernels, input};
     npc_planes_pack(&source, &taps, &item->band, &item->planes, item->packed);
     item->pixels = item->packed;
+    item->step = 1;
 }
 
 /* Items in the order batch, group, outer pixel, row band, column band, output channels. */

@@ -238,6 +238,7 @@ typedef struct {
     npc_stencil_kernel *stencil[NPC_STENCIL_KERNELS][NPC_STENCIL_HEIGHTS]; /* rows: 1, 2, 4, 8 */
     int pixels; /* block[p - 1][v - 1] for p <= pixels */
     npc_block_kernel *block[NPC_BLOCK_PIXELS][NPC_BLOCK_VECTORS];
+    npc_block_kernel *block_half[NPC_BLOCK_PIXELS];
     npc_block_rows_kernel *block_store, *block_weights;
     npc_copy_kernel *copy[NPC_COPY_STEPS]; /* steps 1, 2 */
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */

@@ -14,7 +14,6 @@
  * few output channels, or reductions so short that turning the sums costs as much, vectors along pixels are faster. */
 #include <string.h>
 
-#include "../activation.h"
 #include "../convert.h"
 #include "../parallel.h"
 #include "algo.h"
@@ -22,41 +21,6 @@
 #include "weights.h"
 
 enum { NO_LANES = 4 }; /* sums that a tile needs to keep the multipliers busy */
-
-typedef struct {
-    const npc_plan *plan;
-    const npc_problem *problem;
-    const npc_blocked_recipe *recipe;
-    const npc_tensors *tensors;
-    const char *weights; /* packed, or NULL */
-    char *workspace;
-    npc_axis rows, columns;
-    int64_t row_bands, column_bands, chunks;
-    int64_t reduction, size;
-    int plain; /* weights may be read where they lie */
-} blocked_job;
-
-typedef struct {
-    const blocked_job *job;
-    npc_band band;
-    npc_planes planes;
-    npc_tensor input; /* from the first channel of the group on */
-    char *output;     /* first pixel of the band, first channel of the item */
-    int64_t group, first, count; /* output channels */
-    const char *pixels; /* packed, or of the input itself */
-    int64_t step;       /* from pixel to pixel */
-    char *packed, *bias, *sums, *lines, *weights;
-    int64_t *offsets, *places;
-    int64_t listed; /* channels of the run that the offsets are of */
-} blocked_item;
-
-/* A block of output channels: its sums have vectors * lanes for every pixel. */
-typedef struct {
-    int64_t first, count; /* of the item's channels */
-    int vectors;
-    npc_blocked_flag skips;
-    const char *weights;
-} blocked_block;
 
 _Static_assert(sizeof(npc_blocked_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
@@ -105,7 +69,7 @@ static size_t packed_bytes(const npc_plan *plan) {
 }
 
 /* Offsets of a run's elements from its first channel on. */
-static void list_offsets(blocked_item *item, const npc_taps_block *taps) {
+static void list_offsets(npc_blocked_item *item, const npc_taps_block *taps) {
     const npc_planes *planes = &item->planes;
     const npc_phases *rows = &planes->rows, *columns = &planes->columns;
     const int64_t outers = npc_outer_taps(item->job->problem);
@@ -135,7 +99,7 @@ static range taps_inside(const npc_axis *axis, int64_t output, int64_t first, in
 }
 
 /* Outer taps from the first to the last that read the input. */
-static range outer_taps_inside(const blocked_item *item, const npc_taps_block *taps) {
+static range outer_taps_inside(const npc_blocked_item *item, const npc_taps_block *taps) {
     range inside = {taps->outer, taps->outer + taps->outers};
     while (inside.from < inside.to &&
            !npc_outer_image(item->job->problem, &item->input, item->band.outer, inside.from))
@@ -147,9 +111,9 @@ static range outer_taps_inside(const blocked_item *item, const npc_taps_block *t
 }
 
 /* One row of the band: some elements of the run, or none, to begin the sums with or to end them. */
-static void run_row(const blocked_item *item, const blocked_block *block, const npc_block *given,
+static void run_row(const npc_blocked_item *item, const npc_blocked_block *block, const npc_block *given,
                     int64_t row) {
-    const blocked_job *job = item->job;
+    const npc_blocked_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t width = item->band.columns, tiles = npc_ceil_div(width, kernels->pixels);
     const int64_t pitch = block->vectors * kernels->lanes;
@@ -165,8 +129,9 @@ static void run_row(const blocked_item *item, const blocked_block *block, const 
     }
 }
 
-static void run_run(blocked_item *item, const blocked_block *block, int64_t run, const char *weights) {
-    const blocked_job *job = item->job;
+static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int64_t run,
+                    const char *weights) {
+    const npc_blocked_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_taps_block taps = npc_split_taps(problem, &job->recipe->split, run);
     const int64_t pitch = block->vectors * job->plan->kernels->lanes * job->size;
@@ -204,79 +169,8 @@ static void run_run(blocked_item *item, const blocked_block *block, int64_t run,
     }
 }
 
-/* A result of compute type, a vector of channels of which the band's pixels lie in rows. */
-static void store_rows(const blocked_item *item, const npc_block_rows *given, char *result) {
-    const blocked_job *job = item->job;
-    const int64_t row_stride = npc_row_stride(job->problem, &job->tensors->output),
-                  width = item->band.columns;
-    npc_block_rows rows = *given;
-    const int joined = item->band.rows == 1 || row_stride == width * job->size;
-    rows.target_stride = job->tensors->output.channel_stride / job->size;
-    rows.count = joined ? item->band.rows * width : width;
-    for (int64_t row = 0; row < (joined ? 1 : item->band.rows); row++) {
-        rows.target = result + row * row_stride;
-        rows.source = (const char *)given->source + row * width * given->source_stride * job->size;
-        job->plan->kernels->block_store(&rows);
-    }
-}
-
-/* Any result, by way of lines in compute type. */
-static void store_lines(const blocked_item *item, const npc_block_rows *given, char *result) {
-    const blocked_job *job = item->job;
-    const npc_tensor *output = &job->tensors->output;
-    const int64_t width = item->band.columns;
-    npc_store *store = npc_storer(job->problem->scalar);
-    npc_block_rows rows = *given;
-    rows.target = item->lines;
-    rows.count = item->band.rows * width;
-    rows.target_stride = npc_blocked_line(job->plan, job->recipe);
-    job->plan->kernels->block_store(&rows);
-    for (int k = 0; k < rows.channels; k++)
-        for (int64_t row = 0; row < item->band.rows; row++)
-            store(result + k * output->channel_stride + row * npc_row_stride(job->problem, output),
-                  npc_column_stride(job->problem, output),
-                  item->lines + (k * rows.target_stride + row * width) * job->size, width);
-}
-
-/* Channels that are neighbours in the result need no turning around. */
-static void store_channels(const blocked_item *item, const npc_block_rows *given, char *result) {
-    const blocked_job *job = item->job;
-    const npc_tensor *output = &job->tensors->output;
-    const char *sums = given->source;
-    for (int64_t row = 0; row < item->band.rows; row++)
-        for (int64_t column = 0; column < item->band.columns;
-             column++, sums += given->source_stride * job->size)
-            memcpy(result + row * npc_row_stride(job->problem, output) +
-                       column * npc_column_stride(job->problem, output),
-                   sums, (size_t)(given->channels * job->size));
-}
-
-static void store_block(const blocked_item *item, const blocked_block *block) {
-    const blocked_job *job = item->job;
-    const npc_problem *problem = job->problem;
-    const npc_tensor *output = &job->tensors->output;
-    const int64_t lanes = job->plan->kernels->lanes, pitch = block->vectors * lanes;
-    const int is_compute = npc_is_compute(problem->scalar, problem->compute);
-    const int in_rows = is_compute && npc_column_stride(problem, output) == job->size &&
-                        npc_counts_in_elements(problem, output);
-    if (problem->activation != NPC_ACTIVATION_CLIP)
-        npc_activate(problem, item->sums, item->band.rows * item->band.columns * pitch);
-    for (int v = 0; v < block->vectors; v++) {
-        const npc_block_rows rows = {.source = item->sums + v * lanes * job->size,
-                                     .source_stride = pitch,
-                                     .channels = (int)npc_min(lanes, block->count - v * lanes)};
-        char *result = item->output + (block->first + v * lanes) * output->channel_stride;
-        if (in_rows)
-            store_rows(item, &rows, result);
-        else if (is_compute && output->channel_stride == job->size)
-            store_channels(item, &rows, result);
-        else
-            store_lines(item, &rows, result);
-    }
-}
-
-static void run_block(blocked_item *item, blocked_block block) {
-    const blocked_job *job = item->job;
+static void run_block(npc_blocked_item *item, npc_blocked_block block) {
+    const npc_blocked_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t pitch = block.vectors * kernels->lanes * job->size,
                   outputs = npc_group_outputs(job->problem);
@@ -302,10 +196,10 @@ static void run_block(blocked_item *item, blocked_block block) {
         run_run(item, &block, run, weights);
         weights += npc_blocked_elements(&taps) * pitch;
     }
-    store_block(item, &block);
+    npc_blocked_store(item, &block);
 }
 
-static void place_workspace(blocked_item *item, int thread) {
+static void place_workspace(npc_blocked_item *item, int thread) {
     const npc_blocked_recipe *recipe = item->job->recipe;
     item->packed = item->job->workspace + (size_t)thread * item->job->plan->thread_bytes;
     item->offsets = (int64_t *)(void *)(item->packed + recipe->plane_bytes);
@@ -316,8 +210,8 @@ static void place_workspace(blocked_item *item, int thread) {
     item->weights = item->lines + recipe->line_bytes;
 }
 
-static void load_bias(const blocked_item *item) {
-    const blocked_job *job = item->job;
+static void load_bias(const npc_blocked_item *item) {
+    const npc_blocked_job *job = item->job;
     const npc_tensor *bias = &job->tensors->bias;
     const int64_t first = item->group * npc_group_outputs(job->problem) + item->first;
     npc_zeros(item->bias, job->problem->compute, job->recipe->bias_bytes / job->size);
@@ -327,7 +221,7 @@ static void load_bias(const blocked_item *item) {
 }
 
 /* Whether there are kernels for this distance from pixel to pixel: of every other one, for whole blocks and no small tiles. */
-static int has_kernels(const blocked_item *item, int64_t step) {
+static int has_kernels(const npc_blocked_item *item, int64_t step) {
     const npc_kernels *kernels = item->job->plan->kernels;
     const int64_t block = kernels->lanes * NPC_BLOCK_VECTORS, rest = item->count % block;
     return step == 1 || (step == 2 && (rest == 0 || rest > kernels->lanes) &&
@@ -335,8 +229,8 @@ static int has_kernels(const blocked_item *item, int64_t step) {
 }
 
 /* Whether the band's pixels may be read from the input: none of them is of the padding. */
-static int lie_in_place(const blocked_item *item) {
-    const blocked_job *job = item->job;
+static int lie_in_place(const npc_blocked_item *item) {
+    const npc_blocked_job *job = item->job;
     const npc_axis *rows = &job->rows, *columns = &job->columns;
     return npc_taps(job->problem) == 1 && rows->before == 0 && columns->before == 0 &&
            (rows->output - 1) * rows->stride < rows->input &&
@@ -344,8 +238,8 @@ static int lie_in_place(const blocked_item *item) {
            npc_lies_in_rows(job->problem, &item->input) && npc_counts_in_elements(job->problem, &item->input);
 }
 
-static void bring_pixels(blocked_item *item) {
-    const blocked_job *job = item->job;
+static void bring_pixels(npc_blocked_item *item) {
+    const npc_blocked_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_tensor *input = &item->input;
     const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
@@ -368,13 +262,13 @@ static void bring_pixels(blocked_item *item) {
 
 /* Items in the order batch, group, outer pixel, row band, column band, output channels. */
 static void run_item(void *context, int64_t index, int thread) {
-    const blocked_job *job = context;
+    const npc_blocked_job *job = context;
     const npc_problem *problem = job->problem;
     const npc_blocked_recipe *recipe = job->recipe;
     const npc_tensors *tensors = job->tensors;
     const int64_t outputs = npc_group_outputs(problem), outers = npc_outer_outputs(problem);
     const int64_t block = job->plan->kernels->lanes * NPC_BLOCK_VECTORS;
-    blocked_item item = {.job = job, .input = tensors->input};
+    npc_blocked_item item = {.job = job, .input = tensors->input};
     item.first = index % job->chunks * recipe->channels;
     item.band.column = (index /= job->chunks) % job->column_bands * recipe->band_columns;
     item.band.row = (index /= job->column_bands) % job->row_bands * recipe->band_rows;
@@ -392,9 +286,9 @@ static void run_item(void *context, int64_t index, int thread) {
     load_bias(&item);
     bring_pixels(&item);
     for (int64_t k = 0; k < item.count; k += block) {
-        const blocked_block next = {.first = k,
-                                    .count = npc_min(block, item.count - k),
-                                    .vectors = npc_blocked_vectors(job->plan, item.count - k)};
+        const npc_blocked_block next = {.first = k,
+                                        .count = npc_min(block, item.count - k),
+                                        .vectors = npc_blocked_vectors(job->plan, item.count - k)};
         run_block(&item, next);
     }
 }
@@ -404,7 +298,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     const npc_problem *problem = &plan->problem;
     npc_blocked_recipe recipe;
     memcpy(&recipe, plan->recipe, sizeof recipe);
-    blocked_job job = {.plan = plan, .problem = problem, .recipe = &recipe, .tensors = tensors};
+    npc_blocked_job job = {.plan = plan, .problem = problem, .recipe = &recipe, .tensors = tensors};
     job.weights = weights;
     job.workspace = workspace;
     job.rows = npc_rows(problem);

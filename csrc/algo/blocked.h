@@ -56,4 +56,43 @@ void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t
 /* All of them, after their flags: packed[group][block][run][outer tap][row][channel][column][output channel]. */
 void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
 
+/* What a run of the algorithm knows. */
+typedef struct {
+    const npc_plan *plan;
+    const npc_problem *problem;
+    const npc_blocked_recipe *recipe;
+    const npc_tensors *tensors;
+    const char *weights; /* packed, or NULL */
+    char *workspace;
+    npc_axis rows, columns;
+    int64_t row_bands, column_bands, chunks;
+    int64_t reduction, size;
+    int plain; /* weights may be read where they lie */
+} npc_blocked_job;
+
+typedef struct {
+    const npc_blocked_job *job;
+    npc_band band;
+    npc_planes planes;
+    npc_tensor input; /* from the first channel of the group on */
+    char *output;     /* first pixel of the band, first channel of the item */
+    int64_t group, first, count; /* output channels */
+    const char *pixels; /* packed, or of the input itself */
+    int64_t step;       /* from pixel to pixel */
+    char *packed, *bias, *sums, *lines, *weights;
+    int64_t *offsets, *places;
+    int64_t listed; /* channels of the run that the offsets are of */
+} npc_blocked_item;
+
+/* A block of output channels: its sums have vectors * lanes for every pixel. */
+typedef struct {
+    int64_t first, count; /* of the item's channels */
+    int vectors;
+    npc_blocked_flag skips;
+    const char *weights;
+} npc_blocked_block;
+
+/* blocked_store.c: activates the block's sums and stores them. */
+void npc_blocked_store(const npc_blocked_item *item, const npc_blocked_block *block);
+
 #endif

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy
 from numpy import ndarray
@@ -23,6 +21,7 @@ from npconv.arguments import (
     canonical_settings,
 )
 from npconv.backend import again
+from npconv.docstrings import ending_with
 from npconv.options import Options, in_force
 from npconv.problem import Problem, build, check_out
 
@@ -176,8 +175,6 @@ def _overlaps_itself(array: Array) -> bool:
     return False
 
 
-Function = TypeVar("Function", bound=Callable[..., Array])
-
 _SHARED = """
 Parameters
 ----------
@@ -233,14 +230,7 @@ The arguments and their meaning are those of `torch.nn.functional.conv2d
 """
 
 
-def _with_shared_text(function: Function) -> Function:
-    """Completes a docstring that has the example alone by what holds for every function here."""
-    if function.__doc__ is not None:  # python -OO
-        function.__doc__ = f"{cleandoc(function.__doc__)}\n{_SHARED}"
-    return function
-
-
-@_with_shared_text
+@ending_with(_SHARED)
 def conv1d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -269,7 +259,7 @@ def conv1d(
     return _convolve("conv1d", input, weight, bias, settings, dtype, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv2d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -305,7 +295,7 @@ def conv2d(
     return _convolve("conv2d", input, weight, bias, settings, dtype, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv3d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -332,7 +322,7 @@ def conv3d(
     return _convolve("conv3d", input, weight, bias, settings, dtype, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv(
     input: ArrayLike,
     weight: ArrayLike,

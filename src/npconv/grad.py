@@ -6,14 +6,14 @@ gradient with the input that the tap read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from inspect import cleandoc
-from typing import Any, SupportsIndex, TypeVar
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
 
 import numpy
 from numpy.typing import ArrayLike, DTypeLike
 
 from npconv.arguments import Array, IntPerAxis, Padding, as_array, canonical_settings, canonical_shape
+from npconv.docstrings import ending_with
 from npconv.functional import Call, planned, run_call
 from npconv.options import in_force
 
@@ -80,8 +80,6 @@ def conjugate(array: Array) -> Array:
     return numpy.conjugate(array) if array.dtype.kind == "c" else array
 
 
-Function = TypeVar("Function", bound=Callable[..., Array])
-
 _SHARED = """
 Parameters
 ----------
@@ -142,16 +140,7 @@ weight_size : sequence of int
 )
 
 
-def _with_text(text: str) -> Callable[[Function], Function]:
-    def complete(function: Function) -> Function:
-        if function.__doc__ is not None:  # python -OO
-            function.__doc__ = f"{cleandoc(function.__doc__)}\n{text}"
-        return function
-
-    return complete
-
-
-@_with_text(_INPUT_TEXT)
+@ending_with(_INPUT_TEXT)
 def conv1d_input(
     input_size: Sequence[SupportsIndex],
     weight: ArrayLike,
@@ -179,7 +168,7 @@ def conv1d_input(
     return run_call(call, out)
 
 
-@_with_text(_INPUT_TEXT)
+@ending_with(_INPUT_TEXT)
 def conv2d_input(
     input_size: Sequence[SupportsIndex],
     weight: ArrayLike,
@@ -208,7 +197,7 @@ def conv2d_input(
     return run_call(call, out)
 
 
-@_with_text(_INPUT_TEXT)
+@ending_with(_INPUT_TEXT)
 def conv3d_input(
     input_size: Sequence[SupportsIndex],
     weight: ArrayLike,
@@ -236,7 +225,7 @@ def conv3d_input(
     return run_call(call, out)
 
 
-@_with_text(_INPUT_TEXT)
+@ending_with(_INPUT_TEXT)
 def conv_input(
     input_size: Sequence[SupportsIndex],
     weight: ArrayLike,
@@ -265,7 +254,7 @@ def conv_input(
     return run_call(call, out)
 
 
-@_with_text(_WEIGHT_TEXT)
+@ending_with(_WEIGHT_TEXT)
 def conv1d_weight(
     input: ArrayLike,
     weight_size: Sequence[SupportsIndex],
@@ -293,7 +282,7 @@ def conv1d_weight(
     return run_call(call, out)
 
 
-@_with_text(_WEIGHT_TEXT)
+@ending_with(_WEIGHT_TEXT)
 def conv2d_weight(
     input: ArrayLike,
     weight_size: Sequence[SupportsIndex],
@@ -324,7 +313,7 @@ def conv2d_weight(
     return run_call(call, out)
 
 
-@_with_text(_WEIGHT_TEXT)
+@ending_with(_WEIGHT_TEXT)
 def conv3d_weight(
     input: ArrayLike,
     weight_size: Sequence[SupportsIndex],
@@ -352,7 +341,7 @@ def conv3d_weight(
     return run_call(call, out)
 
 
-@_with_text(_WEIGHT_TEXT)
+@ending_with(_WEIGHT_TEXT)
 def conv_weight(
     input: ArrayLike,
     weight_size: Sequence[SupportsIndex],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from inspect import cleandoc
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy
@@ -24,6 +23,7 @@ from npconv.arguments import (
     canonical_integer,
     canonical_settings,
 )
+from npconv.docstrings import ending_with
 from npconv.functional import Call, prepare, run_call
 from npconv.grad import prepare_input, prepare_weight
 from npconv.options import in_force
@@ -334,13 +334,7 @@ called from many threads at once; it pickles and copies without what is packed. 
 """
 
 
-def _with_shared_text(cls: type[Layer]) -> type[Layer]:
-    if cls.__doc__ is not None:  # python -OO
-        cls.__doc__ = f"{cleandoc(cls.__doc__)}\n{_SHARED}"
-    return cls
-
-
-@_with_shared_text
+@ending_with(_SHARED)
 class Conv1d(_Conv):
     """A layer over signals, `conv1d` with kernels of its own.
 
@@ -353,7 +347,7 @@ class Conv1d(_Conv):
     _function, _axes = "conv1d", 1
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 class Conv2d(_Conv):
     """A layer over images, `conv2d` with kernels of its own.
 
@@ -368,7 +362,7 @@ class Conv2d(_Conv):
     _function, _axes = "conv2d", 2
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 class Conv3d(_Conv):
     """A layer over volumes, `conv3d` with kernels of its own.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -17,6 +15,7 @@ from npconv.arguments import (
     canonical_axes,
     canonical_settings,
 )
+from npconv.docstrings import ending_with
 from npconv.functional import Call, Plan, planned, run_call
 from npconv.options import in_force
 from npconv.problem import check_out
@@ -59,8 +58,6 @@ def prepare_transposed(
         bias = None if bias is None else prepared.cast(bias)
     return prepared, input, weight, bias
 
-
-Function = TypeVar("Function", bound=Callable[..., Array])
 
 _SHARED = """
 Parameters
@@ -120,14 +117,7 @@ does not have, follows ``SAME_UPPER`` and ``SAME_LOWER`` of the `ConvTranspose o
 """
 
 
-def _with_shared_text(function: Function) -> Function:
-    """Completes a docstring that has the example alone by what holds for every function here."""
-    if function.__doc__ is not None:  # python -OO
-        function.__doc__ = f"{cleandoc(function.__doc__)}\n{_SHARED}"
-    return function
-
-
-@_with_shared_text
+@ending_with(_SHARED)
 def conv_transpose1d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -159,7 +149,7 @@ def conv_transpose1d(
     return run_call(call, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv_transpose2d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -198,7 +188,7 @@ def conv_transpose2d(
     return run_call(call, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv_transpose3d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -228,7 +218,7 @@ def conv_transpose3d(
     return run_call(call, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv_transpose(
     input: ArrayLike,
     weight: ArrayLike,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import cleandoc
 from typing import Any, TypeVar
 
 import numpy
@@ -17,6 +16,7 @@ from npconv.arguments import (
     canonical_axes,
     canonical_settings,
 )
+from npconv.docstrings import ending_with
 from npconv.functional import Call, prepare, run_call
 from npconv.grad import conjugate, prepare_weight
 from npconv.layers import Settings, _Conv, _Weights
@@ -176,13 +176,7 @@ threads at once; it pickles and copies without what is packed. `from_weights` ta
 """
 
 
-def _with_shared_text(cls: type[Layer]) -> type[Layer]:
-    if cls.__doc__ is not None:  # python -OO
-        cls.__doc__ = f"{cleandoc(cls.__doc__)}\n{_SHARED}"
-    return cls
-
-
-@_with_shared_text
+@ending_with(_SHARED)
 class ConvTranspose1d(_ConvTranspose):
     """A layer over signals, `conv_transpose1d` with kernels of its own.
 
@@ -195,7 +189,7 @@ class ConvTranspose1d(_ConvTranspose):
     _function, _axes = "conv_transpose1d", 1
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 class ConvTranspose2d(_ConvTranspose):
     """A layer over images, `conv_transpose2d` with kernels of its own.
 
@@ -210,7 +204,7 @@ class ConvTranspose2d(_ConvTranspose):
     _function, _axes = "conv_transpose2d", 2
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 class ConvTranspose3d(_ConvTranspose):
     """A layer over volumes, `conv_transpose3d` with kernels of its own.
 

@@ -13,7 +13,7 @@ from npconv import backend
 from npconv._numpy import compute_dtype, finish
 from npconv._numpy_causal import sum_taps
 from npconv.arguments import Activation, Arguments, Array, DType, IntPerAxis, as_array
-from npconv.functional import planned, prepare, run_call
+from npconv.functional import plan_call, prepare, run_call
 from npconv.layers import Settings, _Conv, _Weights
 from npconv.options import Options, in_force
 from npconv.problem import Problem, build, check_piece
@@ -170,7 +170,7 @@ class CausalConv1d(_Conv):
         if backend.choose(options) == "compiled":
             sums = _sum_parts(_ordered(options), heard, weights, problem)
         elif problem.dtype.kind in "iu":  # exact in any order
-            sums = run_call(prepare(problem.function, heard, weight, bias, 1, 0, *settings[2:], None))
+            sums = run_call(prepare(problem.function, heard, weight, bias, (1, 0, *settings[2:])))
         else:
             sums = sum_taps(heard, weight, bias, problem)
         if problem.activation is None and sums.dtype == problem.dtype:
@@ -225,13 +225,9 @@ def _sum_parts(options: Options, heard: Array, weights: _Weights, problem: Probl
         window = slice(taps.start * dilation, (taps.stop - 1) * dilation + outputs)
         image = grouped[:, :, channels, window].reshape(heard.shape[0], -1, window.stop - window.start)
         bias = weights.bias if number == 0 else None
-        prepared = planned(
-            options, True, problem.function,
-            image.shape, image.dtype, weight.shape, weight.dtype,
-            None if bias is None else bias.shape, None if bias is None else bias.dtype,
-            1, 0, dilation, groups, "zeros", None, "channels_first", dtype,
-        )  # fmt: skip
-        call = prepared, prepared.cast(image), prepared.cast(weight), None if bias is None else prepared.cast(bias)
+        settings = 1, 0, dilation, groups, "zeros", None, "channels_first", dtype
+        call = plan_call(options, True, problem.function, (image, weight, bias), settings)
+        prepared = call[0]
         packing = prepared.plan.packing
         packed = None
         if packing is not None:

@@ -49,8 +49,7 @@ def prepare_input(
         0,
         grad_output.shape,
     )
-    if prepared.casts:
-        weight, grad_output = prepared.cast(weight), prepared.cast(grad_output)
+    _, grad_output, weight, _ = prepared.call(grad_output, weight, None)
     return prepared, grad_output, conjugate(weight), None
 
 
@@ -71,9 +70,7 @@ def prepare_weight(function: str, input: Any, weight_size: Any, grad_output: Any
         0,
         grad_output.shape,
     )
-    if prepared.casts:
-        input, grad_output = prepared.cast(input), prepared.cast(grad_output)
-    return prepared, input, grad_output, None
+    return prepared.call(input, grad_output, None)
 
 
 def conjugate(array: Array) -> Array:

@@ -244,7 +244,7 @@ class _Conv:
         return run_call(call, out, packed)
 
     def _prepare(self, x: ArrayLike, weights: _Weights, settings: Settings) -> Call:
-        return prepare(self._function, x, weights.weight, weights.bias, *settings, None, True)
+        return prepare(self._function, x, weights.weight, weights.bias, settings, None, True)
 
     def backward(self, x: ArrayLike, grad_output: ArrayLike) -> tuple[Array, Array, Array | None]:
         """The gradients of `x`, weight and bias, from that of the layer's result for `x`; None where there is no bias.

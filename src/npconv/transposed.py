@@ -16,9 +16,8 @@ from npconv.arguments import (
     canonical_settings,
 )
 from npconv.docstrings import ending_with
-from npconv.functional import Call, Plan, planned, run_call
+from npconv.functional import Call, Plan, explain_call, plan_call, run_call
 from npconv.options import in_force
-from npconv.problem import check_out
 
 
 def prepare_transposed(
@@ -39,24 +38,11 @@ def prepare_transposed(
     """As `functional.prepare`."""
     input, weight = as_array(function, "input", input), as_array(function, "weight", weight)
     bias = None if bias is None else as_array(function, "bias", bias)
-    prepared = planned(
-        in_force(),
-        prepacked,
-        function,
-        input.shape,
-        input.dtype,
-        weight.shape,
-        weight.dtype,
-        None if bias is None else bias.shape,
-        None if bias is None else bias.dtype,
-        *canonical_settings(function, stride, padding, dilation, groups, "zeros", activation, data_format, dtype),
-        "transposed",
-        canonical_axes(function, "output_padding", output_padding),
-    )
-    if prepared.casts:
-        input, weight = prepared.cast(input), prepared.cast(weight)
-        bias = None if bias is None else prepared.cast(bias)
-    return prepared, input, weight, bias
+    settings = canonical_settings(
+        function, stride, padding, dilation, groups, "zeros", activation, data_format, dtype
+    )  # fmt: skip
+    extra = canonical_axes(function, "output_padding", output_padding)
+    return plan_call(in_force(), prepacked, function, (input, weight, bias), (*settings, "transposed", extra))
 
 
 _SHARED = """
@@ -273,11 +259,8 @@ def explain_transpose(
     >>> plan.backend, plan.algorithm
     ('numpy', 'matmul')
     """
-    prepared, *_ = prepare_transposed(
+    call = prepare_transposed(
         "explain_transpose", input, weight, bias, stride, padding, output_padding, groups, dilation,
         activation, data_format, dtype,
     )  # fmt: skip
-    if out is not None:
-        check_out(prepared.problem, out)
-    plan = prepared.plan
-    return Plan(plan.backend, plan.algorithm, plan.isa, plan.threads, plan.workspace_bytes, tuple(plan.refused))
+    return explain_call(call, out)

@@ -133,9 +133,9 @@ class _ConvTranspose(_Conv):
             part.append(slice(0, reached))
             padding.append((before, max(reached - outputs, 0)))
         grad_output = grad_output[tuple(part)]
-        settings = stride, tuple(padding), dilation, groups, "zeros", None, data_format, problem.dtype
-        grad_x = run_call(prepare(function, grad_output, conjugate(weight), None, *settings))
-        grad_weight = run_call(prepare_weight(function, grad_output, weight.shape, x, *settings))
+        settings = stride, tuple(padding), dilation, groups, "zeros", None, data_format
+        grad_x = run_call(prepare(function, grad_output, conjugate(weight), None, settings, problem.dtype))
+        grad_weight = run_call(prepare_weight(function, grad_output, weight.shape, x, *settings, problem.dtype))
         return grad_x, conjugate(grad_weight)
 
     def __repr__(self) -> str:

@@ -4,7 +4,6 @@
 from cpython.buffer cimport (
     Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.string cimport memset
 
 import platform
 
@@ -77,10 +76,8 @@ def plan(problem, options, prepacked=False):
     describe_types(&made.tensors.output, problem, problem.dtype)
     if problem.bias_dtype is not None:
         describe_types(&made.tensors.bias, problem, problem.bias_dtype)
-    made.axes = problem.spatial_axes
-    made.batched = problem.batched
+    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
     made.empty = problem.batch == 0
-    made.channels_last = problem.channels_last
     made.shape, made.dtype = problem.output_shape, problem.dtype
     made.allocate = kept_result if bytes_of(made.shape, made.dtype) >= LARGE_RESULT else numpy.empty
     made.plan.threads = options.threads
@@ -105,10 +102,8 @@ def plan_weight_gradient(problem, options):
     describe_types(&made.tensors.input, problem, problem.input_dtype)
     describe_types(&made.tensors.output, problem, problem.weight_dtype)
     describe_types(&made.tensors.weight, problem, problem.dtype)
-    made.axes = problem.spatial_axes
-    made.batched = problem.batched
+    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
     made.empty = problem.batch == 0
-    made.channels_last = problem.channels_last
     made.plan.most_threads = options.threads
     made.plan.isa = find_isa(options.isa)
     npc_weight_gradient_make(&made.plan)
@@ -137,24 +132,19 @@ cdef class Memory:
 def take_kernels(int threads, weight, taps, out):
     """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
     cdef npc_kernel_order order
-    cdef Py_buffer[3] views
-    cdef int taken = 0
+    cdef Buffers buffers
+    buffers.count = 0
     order.groups, order.inputs, order.outputs, order.kernel = weight.shape
     order.places, order.taken = taps.shape
     order.element = weight.itemsize
     try:
-        for array in (weight, out, taps):
-            PyObject_GetBuffer(array, &views[taken], PyBUF_STRIDES)
-            taken += 1
-        order.source = <const char *> views[0].buf
-        order.to = <char *> views[1].buf
-        order.taps = <const int64_t *> views[2].buf
+        order.source = <const char *> acquire(&buffers, weight).buf
+        order.to = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
+        order.taps = <const int64_t *> acquire(&buffers, taps).buf
         with nogil:
             npc_take_kernels(&order, threads)
     finally:
-        while taken:
-            taken -= 1
-            PyBuffer_Release(&views[taken])
+        release(&buffers)
 
 
 cdef Py_ssize_t bytes_of(tuple shape, dtype):
@@ -221,15 +211,50 @@ cdef int describe(npc_problem *target, problem, options) except -1:
     return 0
 
 
-cdef void place(npc_tensor *tensor, const Py_buffer *view, int axes, bint batched, bint channels_last) noexcept:
-    cdef int first = 1 if batched else 0
-    cdef int spatial = first if channels_last else first + 1
+cdef struct Layout:
+    int spatial_axes
+    bint batched, channels_last
+
+
+cdef Layout BIAS = Layout(0, False, False)
+
+
+cdef Layout image_layout(problem):
+    return Layout(problem.spatial_axes, problem.batched, problem.channels_last)
+
+
+cdef Layout kernel_layout(problem):
+    return Layout(problem.spatial_axes, True, False)
+
+
+cdef void place(npc_tensor *tensor, const Py_buffer *view, Layout layout) noexcept:
+    cdef int first = 1 if layout.batched else 0
+    cdef int spatial = first if layout.channels_last else first + 1
     cdef int a
     tensor.data = <char *> view.buf
-    tensor.batch_stride = view.strides[0] if batched else 0
-    tensor.channel_stride = view.strides[first + axes if channels_last else first]
-    for a in range(axes):
+    tensor.batch_stride = view.strides[0] if layout.batched else 0
+    tensor.channel_stride = view.strides[first + layout.spatial_axes if layout.channels_last else first]
+    for a in range(layout.spatial_axes):
         tensor.stride[a] = view.strides[spatial + a]
+
+
+cdef struct Buffers:
+    int count
+    Py_buffer[4] views
+
+
+cdef Py_buffer *acquire(Buffers *buffers, array, int flags=0) except NULL:
+    """The array's memory, until `release` of all that was acquired."""
+    cdef Py_buffer *view = &buffers.views[buffers.count]
+    PyObject_GetBuffer(array, view, PyBUF_STRIDES | flags)
+    buffers.count += 1
+    return view
+
+
+cdef void release(Buffers *buffers) noexcept:
+    while buffers.count:
+        buffers.count -= 1
+        PyBuffer_Release(&buffers.views[buffers.count])
 
 
 def plan_folding(problem, options):
@@ -238,8 +263,7 @@ def plan_folding(problem, options):
     describe(&made.problem, problem, options)
     describe_types(&made.tensor, problem, problem.input_dtype)
     made.folds = problem.operation == "fold"
-    made.axes = 1 if made.folds else problem.spatial_axes
-    made.batched = problem.batched
+    made.layout = Layout(1 if made.folds else problem.spatial_axes, problem.batched, False)
     made.empty = problem.batch == 0
     made.most_threads = npc_fold_threads(&made.problem, options.threads)
     return made
@@ -250,12 +274,9 @@ cdef class CompiledFolding:
 
     cdef npc_problem problem
     cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
-    cdef int axes, most_threads
-    cdef bint batched, empty, folds
-
-    def __cinit__(self):
-        memset(&self.problem, 0, sizeof(npc_problem))
-        memset(&self.tensor, 0, sizeof(npc_tensor))
+    cdef Layout layout
+    cdef int most_threads
+    cdef bint empty, folds
 
     @property
     def backend(self):
@@ -269,21 +290,21 @@ cdef class CompiledFolding:
         """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
         cdef npc_tensor tensor = self.tensor
         cdef npc_status status = NPC_OK
-        cdef Py_buffer given, result
+        cdef Buffers buffers
+        cdef char *result
         if self.empty:
             return
-        PyObject_GetBuffer(input, &given, PyBUF_STRIDES)
+        buffers.count = 0
         try:
-            PyObject_GetBuffer(out, &result, PyBUF_STRIDES | PyBUF_WRITABLE)
-            place(&tensor, &given, self.axes, self.batched, False)
+            place(&tensor, acquire(&buffers, input), self.layout)
+            result = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
             with nogil:
                 if self.folds:
-                    status = npc_fold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
+                    status = npc_fold(&self.problem, self.most_threads, &tensor, result)
                 else:
-                    npc_unfold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
-            PyBuffer_Release(&result)
+                    npc_unfold(&self.problem, self.most_threads, &tensor, result)
         finally:
-            PyBuffer_Release(&given)
+            release(&buffers)
         if status == NPC_NO_MEMORY:
             raise MemoryError("no memory for the sums of a few rows a thread")
 
@@ -302,14 +323,10 @@ cdef class CompiledPlan:
 
     cdef npc_plan plan
     cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
-    cdef int axes
-    cdef bint batched, channels_last, empty
+    cdef Layout image, kernel
+    cdef bint empty
     cdef object shape, dtype  # of the result
     cdef readonly object allocate
-
-    def __cinit__(self):
-        memset(&self.plan, 0, sizeof(npc_plan))
-        memset(&self.tensors, 0, sizeof(npc_tensors))
 
     @property
     def backend(self):
@@ -356,7 +373,7 @@ cdef class CompiledPlan:
         if packed.data == NULL:
             raise MemoryError(f"no memory for {npc_plan_packed_bytes(&self.plan)} bytes of packed weights")
         PyObject_GetBuffer(weight, &view, PyBUF_STRIDES)
-        place(&tensor, &view, self.axes, True, False)
+        place(&tensor, &view, self.kernel)
         with nogil:
             npc_plan_pack(&self.plan, &tensor, packed.data)
         PyBuffer_Release(&view)
@@ -368,35 +385,22 @@ cdef class CompiledPlan:
 
     cdef int execute(self, input, weight, bias, out, PackedWeights packed) except -1:
         cdef const void *packed_data = NULL if packed is None else packed.data
-        cdef npc_tensors tensors
-        cdef Py_buffer[4] views
-        cdef int taken = 0, axes = self.axes
+        cdef npc_tensors tensors = self.tensors
+        cdef Buffers buffers
         cdef npc_status status
         if self.empty:
             return 0
+        buffers.count = 0
         try:
-            PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)
-            taken = 1
-            PyObject_GetBuffer(weight, &views[1], PyBUF_STRIDES)
-            taken = 2
-            PyObject_GetBuffer(out, &views[2], PyBUF_STRIDES | PyBUF_WRITABLE)
-            taken = 3
+            place(&tensors.input, acquire(&buffers, input), self.image)
+            place(&tensors.weight, acquire(&buffers, weight), self.kernel)
+            place(&tensors.output, acquire(&buffers, out, PyBUF_WRITABLE), self.image)
             if bias is not None:
-                PyObject_GetBuffer(bias, &views[3], PyBUF_STRIDES)
-                taken = 4
-            tensors = self.tensors
-            place(&tensors.input, &views[0], axes, self.batched, self.channels_last)
-            place(&tensors.weight, &views[1], axes, True, False)
-            place(&tensors.output, &views[2], axes, self.batched, self.channels_last)
-            if bias is not None:
-                tensors.bias.data = <char *> views[3].buf
-                tensors.bias.channel_stride = views[3].strides[0]
+                place(&tensors.bias, acquire(&buffers, bias), BIAS)
             with nogil:
                 status = npc_plan_run(&self.plan, &tensors, packed_data)
         finally:
-            while taken:
-                taken -= 1
-                PyBuffer_Release(&views[taken])
+            release(&buffers)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace and for packed weights")
         return 0
@@ -458,12 +462,8 @@ cdef class WeightGradientPlan:
 
     cdef npc_weight_gradient plan
     cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
-    cdef int axes
-    cdef bint batched, channels_last, empty
-
-    def __cinit__(self):
-        memset(&self.plan, 0, sizeof(npc_weight_gradient))
-        memset(&self.tensors, 0, sizeof(npc_tensors))
+    cdef Layout image, kernel
+    cdef bint empty
 
     backend = "compiled"
     algorithm = "weight_gradient"
@@ -488,27 +488,19 @@ cdef class WeightGradientPlan:
     def run(self, input, weight, bias, out, packed=None):
         """`weight` is the gradient of the output, `out` becomes that of the weight; otherwise as CompiledPlan.run."""
         cdef npc_tensors tensors = self.tensors
-        cdef Py_buffer[3] views
-        cdef int taken = 0, axes = self.axes
+        cdef Buffers buffers
         cdef npc_status status
         if self.empty:
             out.fill(0)
             return
+        buffers.count = 0
         try:
-            PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)
-            taken = 1
-            PyObject_GetBuffer(weight, &views[1], PyBUF_STRIDES)
-            taken = 2
-            PyObject_GetBuffer(out, &views[2], PyBUF_STRIDES | PyBUF_WRITABLE)
-            taken = 3
-            place(&tensors.input, &views[0], axes, self.batched, self.channels_last)
-            place(&tensors.output, &views[1], axes, self.batched, self.channels_last)
-            place(&tensors.weight, &views[2], axes, True, False)
+            place(&tensors.input, acquire(&buffers, input), self.image)
+            place(&tensors.output, acquire(&buffers, weight), self.image)
+            place(&tensors.weight, acquire(&buffers, out, PyBUF_WRITABLE), self.kernel)
             with nogil:
                 status = npc_weight_gradient_run(&self.plan, &tensors)
         finally:
-            while taken:
-                taken -= 1
-                PyBuffer_Release(&views[taken])
+            release(&buffers)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace")

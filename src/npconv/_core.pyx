@@ -11,23 +11,7 @@ import numpy
 
 from npconv._core cimport *
 
-cdef dict SCALARS = {
-    "b": NPC_SCALAR_int8, "B": NPC_SCALAR_uint8, "?": NPC_SCALAR_uint8,
-    "e": NPC_SCALAR_float16, "f": NPC_SCALAR_float32, "d": NPC_SCALAR_float64, "g": NPC_SCALAR_longdouble,
-    "F": NPC_SCALAR_float32, "D": NPC_SCALAR_float64, "G": NPC_SCALAR_longdouble,
-}
-cdef dict INTEGERS = {
-    ("i", 1): NPC_SCALAR_int8, ("u", 1): NPC_SCALAR_uint8, ("i", 2): NPC_SCALAR_int16, ("u", 2): NPC_SCALAR_uint16,
-    ("i", 4): NPC_SCALAR_int32, ("u", 4): NPC_SCALAR_uint32, ("i", 8): NPC_SCALAR_int64, ("u", 8): NPC_SCALAR_uint64,
-}
-cdef dict PADDING_MODES = {
-    "zeros": NPC_PADDING_ZEROS, "reflect": NPC_PADDING_REFLECT, "replicate": NPC_PADDING_REPLICATE,
-    "circular": NPC_PADDING_CIRCULAR, "symmetric": NPC_PADDING_SYMMETRIC,
-}
-cdef dict ACTIVATIONS = {
-    "clip": NPC_ACTIVATION_CLIP, "leaky_relu": NPC_ACTIVATION_LEAKY_RELU, "sigmoid": NPC_ACTIVATION_SIGMOID,
-    "tanh": NPC_ACTIVATION_TANH, "silu": NPC_ACTIVATION_SILU, "hardswish": NPC_ACTIVATION_HARDSWISH,
-}
+include "_describe.pxi"
 
 cdef object ndarray = numpy.ndarray
 cdef Py_ssize_t LARGE_RESULT = 32 << 20  # below that the C library keeps freed memory too
@@ -35,7 +19,19 @@ cdef Py_ssize_t LARGE_RESULT = 32 << 20  # below that the C library keeps freed 
 npc_parallel_start()
 
 
-cdef tuple _algorithm_names():
+ctypedef const npc_isa *(*isa_at)(int i) noexcept nogil
+
+
+cdef tuple isa_names(isa_at at):
+    cdef int i = 0
+    names = []
+    while at(i) != NULL:
+        names.append(at(i).name.decode())
+        i += 1
+    return tuple(names)
+
+
+cdef tuple algorithm_names():
     cdef int i = 0
     names = []
     while npc_algorithm_at(i) != NULL:
@@ -44,23 +40,48 @@ cdef tuple _algorithm_names():
     return tuple(names)
 
 
-ALGORITHMS = _algorithm_names()
+ALGORITHMS = algorithm_names()
 
 
 def config():
     """What this build has, and what of it runs here."""
-    cdef int i = 0, j = 0
-    built, usable = [], []
-    while npc_built_isa(i) != NULL:
-        built.append(npc_built_isa(i).name.decode())
-        i += 1
-    while npc_usable_isa(j) != NULL:
-        usable.append(npc_usable_isa(j).name.decode())
-        j += 1
-    openmp = f"version {npc_openmp_version()}" if npc_openmp_version() else None
     return {
-        "openmp": openmp, "isas": tuple(usable), "built_isas": tuple(built), "compiler": platform.python_compiler(),
+        "openmp": f"version {npc_openmp_version()}" if npc_openmp_version() else None,
+        "isas": isa_names(npc_usable_isa),
+        "built_isas": isa_names(npc_built_isa),
+        "compiler": platform.python_compiler(),
     }
+
+
+cdef class Memory:
+    """A block of csrc/memory.h as a buffer of bytes: of those kept between calls, whose pages cost nothing."""
+
+    cdef void *data
+    cdef Py_ssize_t size
+
+    def __cinit__(self, Py_ssize_t size):
+        self.size = size
+        self.data = npc_acquire(size)
+        if self.data == NULL:
+            raise MemoryError(f"no memory for {size} bytes")
+
+    def __dealloc__(self):
+        npc_release(self.data)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+
+
+cdef Py_ssize_t bytes_of(tuple shape, dtype):
+    cdef Py_ssize_t size = dtype.itemsize
+    for n in shape:
+        size *= n
+    return size
+
+
+def kept_result(tuple shape, dtype):
+    """As `numpy.empty`, in memory that is kept when the array goes: fresh pages cost as much as filling them."""
+    return ndarray(shape, dtype, Memory(bytes_of(shape, dtype)))
 
 
 def plan(problem, options, prepacked=False):
@@ -93,220 +114,6 @@ def plan(problem, options, prepacked=False):
             f"{reasons.get(options.algorithm, 'the compiled backend has no such algorithm')}"
         )
     return made
-
-
-def plan_weight_gradient(problem, options):
-    """A WeightGradientPlan."""
-    cdef WeightGradientPlan made = WeightGradientPlan()
-    describe(&made.plan.problem, problem, options)
-    describe_types(&made.tensors.input, problem, problem.input_dtype)
-    describe_types(&made.tensors.output, problem, problem.weight_dtype)
-    describe_types(&made.tensors.weight, problem, problem.dtype)
-    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
-    made.empty = problem.batch == 0
-    made.plan.most_threads = options.threads
-    made.plan.isa = find_isa(options.isa)
-    npc_weight_gradient_make(&made.plan)
-    return made
-
-
-cdef class Memory:
-    """A block of csrc/memory.h as a buffer of bytes: of those kept between calls, whose pages cost nothing."""
-
-    cdef void *data
-    cdef Py_ssize_t size
-
-    def __cinit__(self, Py_ssize_t size):
-        self.size = size
-        self.data = npc_acquire(size)
-        if self.data == NULL:
-            raise MemoryError(f"no memory for {size} bytes")
-
-    def __dealloc__(self):
-        npc_release(self.data)
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
-
-
-def take_kernels(int threads, weight, taps, out):
-    """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
-    cdef npc_kernel_order order
-    cdef Buffers buffers
-    buffers.count = 0
-    order.groups, order.inputs, order.outputs, order.kernel = weight.shape
-    order.places, order.taken = taps.shape
-    order.element = weight.itemsize
-    try:
-        order.source = <const char *> acquire(&buffers, weight).buf
-        order.to = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
-        order.taps = <const int64_t *> acquire(&buffers, taps).buf
-        with nogil:
-            npc_take_kernels(&order, threads)
-    finally:
-        release(&buffers)
-
-
-cdef Py_ssize_t bytes_of(tuple shape, dtype):
-    cdef Py_ssize_t size = dtype.itemsize
-    for n in shape:
-        size *= n
-    return size
-
-
-def kept_result(tuple shape, dtype):
-    """As `numpy.empty`, in memory that is kept when the array goes: fresh pages cost as much as filling them."""
-    return ndarray(shape, dtype, Memory(bytes_of(shape, dtype)))
-
-
-cdef const npc_isa *find_isa(name) except NULL:
-    cdef const char *wanted = NULL
-    cdef const npc_isa *found
-    if name is not None:
-        encoded = name.encode()
-        wanted = encoded
-    found = npc_find_isa(wanted)
-    if found == NULL:
-        raise ValueError(f"isa {name!r} does not run on this machine, or was not built")
-    return found
-
-
-cdef int scalar_of(dtype) except -1:
-    return INTEGERS[dtype.kind, dtype.itemsize] if dtype.kind in "iu" else SCALARS[dtype.char]
-
-
-cdef int describe_types(npc_tensor *tensor, problem, dtype) except -1:
-    if problem.must_cast(dtype):
-        dtype = problem.dtype
-    tensor.scalar = <npc_scalar> scalar_of(dtype)
-    tensor.parts = 2 if dtype.kind == "c" else 1
-    tensor.swapped = not dtype.isnative
-    return 0
-
-
-cdef int describe(npc_problem *target, problem, options) except -1:
-    cdef int a
-    target.spatial_axes = problem.spatial_axes
-    target.batch = max(problem.batch, 1)  # an empty batch is planned as any other, and never run
-    target.groups = problem.groups
-    target.input_channels = problem.input_channels
-    target.output_channels = problem.output_channels
-    for a in range(target.spatial_axes):
-        target.axis[a].input = problem.input_size[a]
-        target.axis[a].kernel = problem.kernel_size[a]
-        target.axis[a].output = problem.output_size[a]
-        target.axis[a].stride = problem.stride[a]
-        target.axis[a].dilation = problem.dilation[a]
-        target.axis[a].before = problem.padding[a][0]
-    target.padding_mode = <npc_padding_mode> (<int> PADDING_MODES[problem.padding_mode])
-    target.activation = <npc_activation> NPC_ACTIVATION_NONE
-    if problem.activation is not None:
-        name, target.activation_a, target.activation_b = problem.activation
-        target.activation = <npc_activation> (<int> ACTIVATIONS[name])
-    target.has_bias = problem.bias_dtype is not None
-    target.strict = options.precision == "strict"
-    target.scalar = <npc_scalar> scalar_of(problem.dtype)
-    target.parts = 2 if problem.dtype.kind == "c" else 1
-    target.compute = npc_compute_of(target.scalar)
-    return 0
-
-
-cdef struct Layout:
-    int spatial_axes
-    bint batched, channels_last
-
-
-cdef Layout BIAS = Layout(0, False, False)
-
-
-cdef Layout image_layout(problem):
-    return Layout(problem.spatial_axes, problem.batched, problem.channels_last)
-
-
-cdef Layout kernel_layout(problem):
-    return Layout(problem.spatial_axes, True, False)
-
-
-cdef void place(npc_tensor *tensor, const Py_buffer *view, Layout layout) noexcept:
-    cdef int first = 1 if layout.batched else 0
-    cdef int spatial = first if layout.channels_last else first + 1
-    cdef int a
-    tensor.data = <char *> view.buf
-    tensor.batch_stride = view.strides[0] if layout.batched else 0
-    tensor.channel_stride = view.strides[first + layout.spatial_axes if layout.channels_last else first]
-    for a in range(layout.spatial_axes):
-        tensor.stride[a] = view.strides[spatial + a]
-
-
-cdef struct Buffers:
-    int count
-    Py_buffer[4] views
-
-
-cdef Py_buffer *acquire(Buffers *buffers, array, int flags=0) except NULL:
-    """The array's memory, until `release` of all that was acquired."""
-    cdef Py_buffer *view = &buffers.views[buffers.count]
-    PyObject_GetBuffer(array, view, PyBUF_STRIDES | flags)
-    buffers.count += 1
-    return view
-
-
-cdef void release(Buffers *buffers) noexcept:
-    while buffers.count:
-        buffers.count -= 1
-        PyBuffer_Release(&buffers.views[buffers.count])
-
-
-def plan_folding(problem, options):
-    """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
-    cdef CompiledFolding made = CompiledFolding()
-    describe(&made.problem, problem, options)
-    describe_types(&made.tensor, problem, problem.input_dtype)
-    made.folds = problem.operation == "fold"
-    made.layout = Layout(1 if made.folds else problem.spatial_axes, problem.batched, False)
-    made.empty = problem.batch == 0
-    made.most_threads = npc_fold_threads(&made.problem, options.threads)
-    return made
-
-
-cdef class CompiledFolding:
-    """One `unfold` or `fold`; immutable once made, so any number of threads may run it at once."""
-
-    cdef npc_problem problem
-    cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
-    cdef Layout layout
-    cdef int most_threads
-    cdef bint empty, folds
-
-    @property
-    def backend(self):
-        return "compiled"
-
-    @property
-    def threads(self):
-        return npc_thread_limit(self.most_threads)
-
-    def run(self, input, out):
-        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
-        cdef npc_tensor tensor = self.tensor
-        cdef npc_status status = NPC_OK
-        cdef Buffers buffers
-        cdef char *result
-        if self.empty:
-            return
-        buffers.count = 0
-        try:
-            place(&tensor, acquire(&buffers, input), self.layout)
-            result = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
-            with nogil:
-                if self.folds:
-                    status = npc_fold(&self.problem, self.most_threads, &tensor, result)
-                else:
-                    npc_unfold(&self.problem, self.most_threads, &tensor, result)
-        finally:
-            release(&buffers)
-        if status == NPC_NO_MEMORY:
-            raise MemoryError("no memory for the sums of a few rows a thread")
 
 
 cdef class PackedWeights:
@@ -457,6 +264,21 @@ def remember(CompiledPlan plan, options, function, input, weight, bias, tuple se
     seen[key] = plan
 
 
+def plan_weight_gradient(problem, options):
+    """A WeightGradientPlan."""
+    cdef WeightGradientPlan made = WeightGradientPlan()
+    describe(&made.plan.problem, problem, options)
+    describe_types(&made.tensors.input, problem, problem.input_dtype)
+    describe_types(&made.tensors.output, problem, problem.weight_dtype)
+    describe_types(&made.tensors.weight, problem, problem.dtype)
+    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
+    made.empty = problem.batch == 0
+    made.plan.most_threads = options.threads
+    made.plan.isa = find_isa(options.isa)
+    npc_weight_gradient_make(&made.plan)
+    return made
+
+
 cdef class WeightGradientPlan:
     """The gradient of one convolution's weight on this machine, as immutable as a CompiledPlan."""
 
@@ -504,3 +326,73 @@ cdef class WeightGradientPlan:
             release(&buffers)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace")
+
+
+def plan_folding(problem, options):
+    """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
+    cdef CompiledFolding made = CompiledFolding()
+    describe(&made.problem, problem, options)
+    describe_types(&made.tensor, problem, problem.input_dtype)
+    made.folds = problem.operation == "fold"
+    made.layout = Layout(1 if made.folds else problem.spatial_axes, problem.batched, False)
+    made.empty = problem.batch == 0
+    made.most_threads = npc_fold_threads(&made.problem, options.threads)
+    return made
+
+
+cdef class CompiledFolding:
+    """One `unfold` or `fold`; immutable once made, so any number of threads may run it at once."""
+
+    cdef npc_problem problem
+    cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
+    cdef Layout layout
+    cdef int most_threads
+    cdef bint empty, folds
+
+    @property
+    def backend(self):
+        return "compiled"
+
+    @property
+    def threads(self):
+        return npc_thread_limit(self.most_threads)
+
+    def run(self, input, out):
+        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
+        cdef npc_tensor tensor = self.tensor
+        cdef npc_status status = NPC_OK
+        cdef Buffers buffers
+        cdef char *result
+        if self.empty:
+            return
+        buffers.count = 0
+        try:
+            place(&tensor, acquire(&buffers, input), self.layout)
+            result = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
+            with nogil:
+                if self.folds:
+                    status = npc_fold(&self.problem, self.most_threads, &tensor, result)
+                else:
+                    npc_unfold(&self.problem, self.most_threads, &tensor, result)
+        finally:
+            release(&buffers)
+        if status == NPC_NO_MEMORY:
+            raise MemoryError("no memory for the sums of a few rows a thread")
+
+
+def take_kernels(int threads, weight, taps, out):
+    """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
+    cdef npc_kernel_order order
+    cdef Buffers buffers
+    buffers.count = 0
+    order.groups, order.inputs, order.outputs, order.kernel = weight.shape
+    order.places, order.taken = taps.shape
+    order.element = weight.itemsize
+    try:
+        order.source = <const char *> acquire(&buffers, weight).buf
+        order.to = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
+        order.taps = <const int64_t *> acquire(&buffers, taps).buf
+        with nogil:
+            npc_take_kernels(&order, threads)
+    finally:
+        release(&buffers)

@@ -7,6 +7,7 @@ a row raises `Refused` with the reason; a library that is not installed raises I
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -47,11 +48,10 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """Keyword arguments as people write them: one integer where all axes agree, defaults not at all."""
         settings = {}
-        for name, default in DEFAULTS.items():
-            value = getattr(self.row, name)
+        for name, value in self.row.settings.items():
             if isinstance(value, tuple) and len({*value}) == 1:
                 value = value[0]
-            if value != default:
+            if value != DEFAULTS[name]:
                 settings[name] = value
         return settings
 
@@ -75,32 +75,24 @@ class Prepared:
 def npconv_compiled(task: Task) -> Prepared:
     """A call on plain arrays, or a layer that packed its weights before."""
     npconv.set_options(num_threads=task.threads)
+    call = by_npconv(task)
     if task.is_operation:
-        return Prepared(operations.by_npconv(task.row, task.mode, task.arrays, task.settings))
-    if task.mode == "call":
-        call = partial(npconv.conv, *task.arrays, **task.settings)
-        return Prepared(call, algorithm=npconv.explain(*task.arrays, **task.settings).algorithm)
-    kind = getattr(npconv, f"Conv{task.row.axes}d", None)
-    if kind is None:
-        raise Refused(f"this npconv has no Conv{task.row.axes}d")
-    layer = kind.from_weights(*task.arrays[1:], **task.settings)
-    return Prepared(partial(layer, task.arrays[0]), algorithm=layer_algorithm(layer, task))
+        return Prepared(call)
+    if task.mode == "layer":
+        layer = getattr(npconv, f"Conv{task.row.axes}d").from_weights(*task.arrays[1:], **task.settings)
+        call = partial(layer, task.arrays[0])
+    # A layer may choose otherwise than the call, and does not tell.
+    return Prepared(call, algorithm=npconv.explain(*task.arrays, **task.settings).algorithm)
 
 
-def layer_algorithm(layer: Any, task: Task) -> str:
-    """A layer may choose otherwise than a call; older versions cannot tell."""
-    if hasattr(layer, "explain"):
-        return layer.explain(task.arrays[0]).algorithm
-    return npconv.explain(*task.arrays, **task.settings).algorithm
+def by_npconv(task: Task) -> Callable[[], numpy.ndarray]:
+    return operations.by_npconv(task.row, task.mode, task.arrays, task.settings)
 
 
 def npconv_numpy(task: Task) -> Prepared:
     """The fallback that serves where npconv was not compiled."""
     limit = blas_threads(task.threads)
-    if task.is_operation:
-        inner = operations.by_npconv(task.row, task.mode, task.arrays, task.settings)
-    else:
-        inner = partial(npconv.conv, *task.arrays, **task.settings)
+    inner = by_npconv(task)
 
     def call() -> numpy.ndarray:
         with npconv.options(backend="numpy", num_threads=task.threads), limit():
@@ -118,13 +110,9 @@ def blas_threads(threads: int) -> Callable[[], Any]:
     return partial(ThreadpoolController().limit, limits=threads, user_api="blas")
 
 
-def _lazily(module: str, function: str) -> Callable[[Task], Prepared]:
+def lazily(module: str, function: str) -> Callable[[Task], Prepared]:
     """Peers are imported when first used."""
-
-    def prepare(task: Task) -> Prepared:
-        return getattr(__import__(module), function)(task)
-
-    return prepare
+    return lambda task: getattr(importlib.import_module(module), function)(task)
 
 
 @dataclass(frozen=True)
@@ -153,16 +141,16 @@ ALL = ("float32", "float64", "int64", "int32", "uint8")
 CONTESTANTS = {
     "npconv": Contestant(npconv_compiled, "npconv", ALL, peer=False, operations=True),
     "npconv-numpy": Contestant(npconv_numpy, "npconv on NumPy", ALL, peer=False, slow=True, operations=True),
-    "torch": Contestant(_lazily("tensors", "nchw"), "torch NCHW", ALL, operations=True),
+    "torch": Contestant(lazily("tensors", "nchw"), "torch NCHW", ALL, operations=True),
     "torch-channels-last": Contestant(
-        _lazily("tensors", "channels_last"), "torch channels_last", FLOATS, operations=True
+        lazily("tensors", "channels_last"), "torch channels_last", FLOATS, operations=True
     ),
-    "torch-packed": Contestant(_lazily("tensors", "packed"), "torch packed", SINGLE, packed=True),
-    "onnxruntime": Contestant(_lazily("sessions", "onnxruntime"), "ONNX Runtime", SINGLE),
-    "openvino": Contestant(_lazily("sessions", "openvino"), "OpenVINO", SINGLE),
-    "ncnn": Contestant(_lazily("sessions", "ncnn"), "ncnn", SINGLE),
-    "opencv": Contestant(_lazily("images", "filter2d"), "OpenCV", FLOATS),
-    "scipy": Contestant(_lazily("images", "oaconvolve"), "SciPy", FLOATS),
+    "torch-packed": Contestant(lazily("tensors", "packed"), "torch packed", SINGLE, packed=True),
+    "onnxruntime": Contestant(lazily("sessions", "onnxruntime"), "ONNX Runtime", SINGLE),
+    "openvino": Contestant(lazily("sessions", "openvino"), "OpenVINO", SINGLE),
+    "ncnn": Contestant(lazily("sessions", "ncnn"), "ncnn", SINGLE),
+    "opencv": Contestant(lazily("images", "filter2d"), "OpenCV", FLOATS),
+    "scipy": Contestant(lazily("images", "oaconvolve"), "SciPy", FLOATS),
 }
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -92,7 +91,7 @@ def denormals() -> bool:
             "products": (input * few, weight * few),
         }
         calls = {name: _call(row, (*pair, bias * tiny if bias is not None else None)) for name, pair in cases.items()}
-        times = {name: statistics.median(each) for name, each in timing.interleaved(calls, 0.3).items()}
+        times = timing.medians(calls, 0.3)
         ratios = [times[name] / times["normal"] for name in ("input", "products")]
         good &= max(ratios) <= MOST_DENORMAL
         lines.append([row.name, *(f"{ratio:.2f}" for ratio in ratios), algorithm])
@@ -106,16 +105,12 @@ def one_row_each() -> dict[str, rows.Row]:
     found: dict[str, rows.Row] = {}
     for row in sorted(rows.choose(), key=lambda row: row.flop):
         if row.flop < 3e8:
-            found[npconv.explain(*row.arrays("float32"), **_settings(row)).algorithm] = row
+            found[npconv.explain(*row.arrays("float32"), **row.settings).algorithm] = row
     return found
 
 
-def _settings(row: rows.Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in ("stride", "padding", "dilation", "groups")}
-
-
 def _call(row: rows.Row, arrays: tuple[numpy.ndarray | None, ...]) -> Callable[[], numpy.ndarray]:
-    return partial(npconv.conv, *arrays, **_settings(row))
+    return partial(npconv.conv, *arrays, **row.settings)
 
 
 def threads() -> bool:
@@ -123,9 +118,8 @@ def threads() -> bool:
     different = []
     for row in rows.choose():
         arrays = row.arrays("float32")
-        calls = {"call": _call(row, arrays)}
-        if layer := getattr(npconv, f"Conv{row.axes}d", None):
-            calls["layer"] = partial(layer.from_weights(*arrays[1:], **_settings(row)), arrays[0])
+        layer = getattr(npconv, f"Conv{row.axes}d").from_weights(*arrays[1:], **row.settings)
+        calls = {"call": _call(row, arrays), "layer": partial(layer, arrays[0])}
         for kind, call in calls.items():
             if len(set(_bits(call))) > 1:
                 different.append(f"{row.name} ({kind}; {', '.join(_algorithms(row, arrays))})")
@@ -139,7 +133,7 @@ def _algorithms(row: rows.Row, arrays: tuple[numpy.ndarray | None, ...]) -> list
     found = []
     for number in THREADS:
         with npconv.options(num_threads=number):
-            found.append(f"{number}: {npconv.explain(*arrays, **_settings(row)).algorithm}")
+            found.append(f"{number}: {npconv.explain(*arrays, **row.settings).algorithm}")
     return found
 
 

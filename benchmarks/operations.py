@@ -77,7 +77,9 @@ def result_shape(row: Row, mode: str) -> tuple[int, ...]:
 
 
 def by_npconv(row: Row, mode: str, operands: Arrays, settings: dict[str, Any]) -> Callable[[], numpy.ndarray]:
-    """The call that is timed; `settings` are those of the row's convolution."""
+    """The call that is timed; `settings` are those of the row's convolution. A layer's mode gives the convolution."""
+    if mode not in OPERATIONS:
+        return partial(npconv.conv, *operands, **settings)
     first, second, third = operands
     if mode == "transposed":
         return partial(npconv.conv_transpose, first, second, third, output_padding=output_padding(row), **settings)

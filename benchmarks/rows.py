@@ -10,6 +10,7 @@ import math
 import re
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 
@@ -50,9 +51,9 @@ class Row:
         return 2 * math.prod(self.output) * math.prod(self.weight[1:])
 
     @property
-    def single(self) -> bool:
-        """One channel to one channel with stride and dilation 1: a filter over one image."""
-        return self.input[:2] == (1, 1) == self.weight[:2] and {*self.stride, *self.dilation} == {1}
+    def settings(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
 
     def arrays(self, dtype: str) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray | None]:
         """Input, weight and bias, the same in every run."""

@@ -6,14 +6,12 @@ python benchmarks/small.py [--threads N] [--dtype float32] [--seconds S]
 from __future__ import annotations
 
 import argparse
-import importlib
-import statistics
 from functools import partial
 
 import machine
 import rows
 import timing
-from contestants import ALL, Prepared, Refused, Task, npconv_compiled
+from contestants import ALL, Prepared, Refused, Task, lazily, npconv_compiled
 from report import markdown
 
 import npconv
@@ -33,16 +31,12 @@ def by_layer(task: Task) -> Prepared:
     return npconv_compiled(Task(task.row, task.arrays, task.threads, "layer"))
 
 
-def of_peer(module: str, function: str):
-    return lambda task: getattr(importlib.import_module(module), function)(task)
-
-
 CALLS = {
     "npconv.conv2d": by_function,
     "npconv.Conv2d": by_layer,
-    "torch.nn.functional.conv2d": of_peer("tensors", "nchw"),
-    "ONNX Runtime": of_peer("sessions", "onnxruntime"),
-    "ONNX Runtime, input bound and result left inside": of_peer("sessions", "onnxruntime_bound"),
+    "torch.nn.functional.conv2d": lazily("tensors", "nchw"),
+    "ONNX Runtime": lazily("sessions", "onnxruntime"),
+    "ONNX Runtime, input bound and result left inside": lazily("sessions", "onnxruntime_bound"),
 }
 
 
@@ -73,8 +67,7 @@ def main() -> None:
     npconv.set_options(num_threads=options.threads)
     for row, peer, goal in CASES:
         calls = {name: each.call for name, each in ready(Task(row, row.arrays(options.dtype), options.threads)).items()}
-        rounds = timing.interleaved(calls, options.seconds)
-        medians = {name: statistics.median(each) for name, each in rounds.items()}
+        medians = timing.medians(calls, options.seconds)
         ours = medians["npconv.conv2d"]
         lines = ([name, f"{t * 1e6:.2f}", f"{ours / t:.2f}"] for name, t in medians.items())
         print(f"\n{row.name}, {options.dtype}, threads: {options.threads}\n")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy
 import operations
 import torch
 from contestants import Prepared, Task
@@ -115,13 +113,3 @@ def _columns(task: Task, tensor: torch.Tensor) -> Prepared:
     else:
         call = partial(torch.nn.functional.fold, tensor, image, **windows)
     return Prepared(call, lambda result: result.numpy().reshape(shape))
-
-
-def exact(task: Task) -> torch.Tensor:
-    """The result in float64."""
-    if task.is_operation:
-        wide = replace(task, arrays=tuple(None if a is None else a.astype(numpy.float64) for a in task.arrays))
-        prepared = nchw(wide)
-        return torch.from_numpy(prepared.array(prepared.call()))
-    input, weight, bias = (None if t is None else t.double() for t in _tensors(task))
-    return FUNCTIONS[task.row.axes](input, weight, bias, **task.settings)

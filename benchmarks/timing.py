@@ -6,12 +6,12 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
 import numpy
-import operations
-from contestants import Prepared, Refused, Task
+from contestants import Prepared, Refused, Task, by_npconv
 
 import npconv
 
@@ -27,16 +27,15 @@ Call = Callable[[], Any]
 
 def exact(task: Task) -> numpy.ndarray:
     """The result in float64, by torch where it is installed."""
+    wide = replace(task, arrays=tuple(None if array is None else array.astype(numpy.float64) for array in task.arrays))
     try:
-        from tensors import exact as by_torch
+        import tensors
 
-        return by_torch(task).numpy()
+        prepared = tensors.nchw(wide)
+        return prepared.array(prepared.call())
     except (ImportError, Refused):
-        arrays = [None if array is None else array.astype(numpy.float64) for array in task.arrays]
         with npconv.options(backend="numpy"):
-            if task.is_operation:
-                return operations.by_npconv(task.row, task.mode, tuple(arrays), task.settings)()
-            return npconv.conv(*arrays, **task.settings)
+            return by_npconv(wide)()
 
 
 def error(prepared: Prepared, expected: numpy.ndarray, dtype: str) -> float:
@@ -84,6 +83,11 @@ def slot(call: Call, budget: float) -> float:
     while time.perf_counter() < deadline:
         samples.append(sample(call, times))
     return statistics.median(samples)
+
+
+def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
+    """Each contestant's median of its rounds."""
+    return {name: statistics.median(each) for name, each in interleaved(calls, seconds).items()}
 
 
 def interleaved(calls: dict[str, Call], seconds: float) -> dict[str, list[float]]:

@@ -78,10 +78,13 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute);
 
 #if defined(__GNUC__) && !defined(__clang__)
 #define NPC_UNROLL _Pragma("GCC unroll 16")
+#define NPC_ROLL _Pragma("GCC unroll 1")
 #elif defined(__clang__)
 #define NPC_UNROLL _Pragma("clang loop unroll(full)")
+#define NPC_ROLL _Pragma("clang loop unroll(disable)")
 #else
 #define NPC_UNROLL
+#define NPC_ROLL
 #endif
 
 NPC_INLINE int64_t npc_min(int64_t a, int64_t b) { return a < b ? a : b; }

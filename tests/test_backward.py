@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 import oracle
 import pytest
+import shapes
 
 import npconv
 
@@ -18,15 +19,11 @@ ACTIVATIONS = (None, "relu", "relu6", "sigmoid", "tanh", "silu", "hardswish", ("
 
 
 def normal(shape, dtype="d", seed=0):
-    rng = numpy.random.default_rng(seed)
-    values = rng.standard_normal(shape)
-    return (values + 1j * rng.standard_normal(shape) if numpy.dtype(dtype).kind == "c" else values).astype(dtype)
+    return shapes.normal(numpy.random.default_rng(seed), shape, dtype)
 
 
 def integers(shape, dtype="d", seed=0):
-    rng = numpy.random.default_rng(seed)
-    values = rng.integers(-3, 4, shape)
-    return (values + 1j * rng.integers(-3, 4, shape) if numpy.dtype(dtype).kind == "c" else values).astype(dtype)
+    return shapes.small_integers(numpy.random.default_rng(seed), shape, dtype)
 
 
 def assert_slopes(layer, x, samples=4):

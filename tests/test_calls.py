@@ -1,13 +1,18 @@
 """Calls like one before: they go straight to its plan, and must be told from those that only look like it."""
 
 import contextvars
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import oracle
 import pytest
+import shapes
+from engines import BACKENDS
 
 import npconv
+from npconv import functional, layers
+from npconv.functional import prepare
 
 IMAGE = numpy.arange(2 * 3 * 6 * 7, dtype=numpy.float32).reshape(2, 3, 6, 7)
 WEIGHT = numpy.arange(4 * 3 * 3 * 3, dtype=numpy.float32).reshape(4, 3, 3, 3) - 50
@@ -66,6 +71,27 @@ def test_options_count(backend):
             results += [npconv.conv2d(IMAGE, WEIGHT, BIAS), layer(IMAGE)]
             assert npconv.explain(IMAGE, WEIGHT, BIAS).backend == name
     assert all(numpy.array_equal(results[0], result) for result in results)
+
+
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="needs algorithms that round differently")
+def test_options_that_change_during_a_call(monkeypatch):
+    """As another thread's `set_options` may have them: what is kept of the call is not for those it began with."""
+    rng = numpy.random.default_rng(0)
+    image, weight = shapes.normal(rng, (1, 64, 20, 21), "f"), shapes.normal(rng, (32, 64, 3, 3), "f")
+    layer = npconv.Conv2d.from_weights(weight)
+    with npconv.options(backend="compiled"):
+        expected = npconv.conv2d(image.copy(), weight, padding=0).tobytes(), copy.copy(layer)(image).tobytes()
+
+        def late(*arguments):
+            with npconv.options(algorithm="reference"):
+                return prepare(*arguments)
+
+        for module in (functional, layers):
+            monkeypatch.setattr(module, "prepare", late)
+        others = npconv.conv2d(image, weight, stride=(1, 1)).tobytes(), layer(image).tobytes()
+        monkeypatch.undo()
+        assert npconv.conv2d(image, weight, stride=(1, 1)).tobytes() == expected[0] != others[0]
+        assert layer(image).tobytes() == expected[1] != others[1]
 
 
 def test_layers_keep_up_with_their_weights(backend):

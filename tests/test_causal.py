@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 import oracle
 import pytest
+import shapes
 from engines import ENGINES
 
 import npconv
@@ -29,8 +30,7 @@ def normal(shape, dtype=numpy.float32, seed=0):
     random, dtype = numpy.random.default_rng(seed), numpy.dtype(dtype)
     if dtype.kind in "iu":
         return random.integers(0, 100, shape).astype(dtype)
-    values = random.standard_normal(shape)
-    return (values + 1j * random.standard_normal(shape) if dtype.kind == "c" else values).astype(dtype)
+    return shapes.normal(random, shape, dtype)
 
 
 def in_pieces(layer, x, lengths, state=None):

@@ -6,6 +6,7 @@ import re
 import numpy
 import oracle
 import pytest
+import shapes
 from engines import BACKENDS, ENGINES
 from sweeps import SWEEPS
 
@@ -15,12 +16,6 @@ from npconv import grad
 pytestmark = pytest.mark.usefixtures("plain_sums")
 
 DTYPES = "bBhHiIlLqQefdgFDG"
-
-
-def numbers(shape, dtype, rng):
-    dtype = numpy.dtype(dtype)
-    values = rng.integers(0 if dtype.kind == "u" else -3, 4, shape)
-    return (values + 1j * rng.integers(-3, 4, shape) if dtype.kind == "c" else values).astype(dtype)
 
 
 def settings(case):
@@ -38,7 +33,7 @@ def output_shape(case):
 
 def data(case, dtype):
     rng = numpy.random.default_rng(case.seed)
-    return tuple(numbers(shape, dtype, rng) for shape in (case.input, case.weight, output_shape(case)))
+    return tuple(shapes.small_integers(rng, shape, dtype) for shape in (case.input, case.weight, output_shape(case)))
 
 
 def chosen(name):
@@ -143,8 +138,9 @@ def test_adjoints(backend, case):
 def test_functions_with_a_number(backend, axes):
     """In torch's positional order."""
     rng = numpy.random.default_rng(0)
-    input, weight = numbers((2, 4, *(9, 8, 7)[:axes]), "f", rng), numbers((6, 2, *(3, 2, 2)[:axes]), "f", rng)
-    grad_output = numbers(npconv.conv(input, weight, None, 2, 3, 2, 2).shape, "f", rng)
+    sizes = (2, 4, *(9, 8, 7)[:axes]), (6, 2, *(3, 2, 2)[:axes])
+    input, weight = (shapes.small_integers(rng, size, "f") for size in sizes)
+    grad_output = shapes.small_integers(rng, npconv.conv(input, weight, None, 2, 3, 2, 2).shape, "f")
     given = {"stride": 2, "padding": 3, "dilation": 2, "groups": 2}
     result = getattr(grad, f"conv{axes}d_input")(input.shape, weight, grad_output, 2, 3, 2, 2)
     assert not oracle.difference_exact(result, oracle.input_gradient(input.shape, weight, grad_output, **given))
@@ -208,8 +204,9 @@ def test_out(backend, case):
 
 def test_out_that_overlaps(backend):
     rng = numpy.random.default_rng(0)
-    image, gradient = numbers((2, 3, 6, 6), "f", rng), numbers((2, 3, 6, 6), "f", rng)
-    weight = numbers((3, 3, 3, 3), "f", rng)
+    image, gradient, weight = (
+        shapes.small_integers(rng, size, "f") for size in ((2, 3, 6, 6), (2, 3, 6, 6), (3, 3, 3, 3))
+    )
     expected = grad.conv2d_input(image.shape, weight, gradient, padding=1)
     grad.conv2d_input(image.shape, weight, gradient, padding=1, out=gradient)
     assert numpy.array_equal(gradient, expected)

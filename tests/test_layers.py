@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
+import shapes
 
 import npconv
 
@@ -14,7 +15,7 @@ LAYERS = [(npconv.Conv1d, npconv.conv1d), (npconv.Conv2d, npconv.conv2d), (npcon
 
 
 def normal(shape, dtype=numpy.float32, seed=0):
-    return numpy.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    return shapes.normal(numpy.random.default_rng(seed), shape, dtype)
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])

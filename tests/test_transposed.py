@@ -5,6 +5,7 @@ import itertools
 import numpy
 import oracle
 import pytest
+import shapes
 
 import npconv
 
@@ -12,12 +13,7 @@ pytestmark = pytest.mark.usefixtures("plain_sums")
 
 
 def numbers(shape, dtype="f", seed=0):
-    """Small integers, so that every sum is exact."""
-    rng = numpy.random.default_rng((seed, *shape))
-    dtype = numpy.dtype(dtype)
-    low = 0 if dtype.kind == "u" else -4
-    values = rng.integers(low, 5, shape)
-    return (values + 1j * rng.integers(-4, 5, shape) if dtype.kind == "c" else values).astype(dtype)
+    return shapes.small_integers(numpy.random.default_rng((seed, *shape)), shape, dtype)
 
 
 def case(input, weight, **arguments):

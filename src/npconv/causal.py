@@ -145,18 +145,20 @@ class CausalConv1d(ConvolutionLayer):
         piece = as_array(name, "x", x)
         before = None if state is None else as_array(name, "state", state)
         channels = weights.weight.shape[1] * groups
-        check_piece(name, piece, before, channels, self._reach)
-        heard = _after(before, piece, self._reach)
+        reach = self._reach
+        check_piece(name, piece, before, channels, reach)
+        heard = _after(before, piece, reach)
         outputs = self._outputs(heard if heard.ndim == 3 else heard[numpy.newaxis], weights, settings)
         return outputs.reshape(*piece.shape[:-2], *outputs.shape[1:]), heard[..., piece.shape[-1] :].copy()
 
     def _outputs(self, heard: Array, weights: Weights, settings: Settings) -> Array:
         """``(N, K, L)`` for ``(N, C, reach + L)``."""
         weight, bias = weights.weight, weights.bias
-        length = heard.shape[2] - self._reach
+        reach = self._reach
+        length = heard.shape[2] - reach
         problem = _posed(
             type(self).__name__,
-            (*heard.shape[:2], max(heard.shape[2], self._reach + 1)),
+            (*heard.shape[:2], max(heard.shape[2], reach + 1)),
             heard.dtype,
             weight.shape,
             weight.dtype,

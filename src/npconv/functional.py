@@ -56,10 +56,10 @@ class Plan:
 class Prepared:
     """All that is known of a call before its arrays are: what the cache holds."""
 
-    __slots__ = ("allocate", "casts", "dtype", "plan", "problem", "run", "shape")
+    __slots__ = ("allocate", "casts", "dtype", "options", "plan", "problem", "run", "shape")
 
-    def __init__(self, problem: Problem, plan: backend.ExecutionPlan) -> None:
-        self.problem, self.plan = problem, plan
+    def __init__(self, options: Options, problem: Problem, plan: backend.ExecutionPlan) -> None:
+        self.options, self.problem, self.plan = options, problem, plan
         self.run, self.shape, self.dtype = plan.run, problem.output_shape, problem.dtype
         self.allocate = backend.allocator(plan)
         given = problem.input_dtype, problem.weight_dtype, problem.bias_dtype
@@ -84,7 +84,7 @@ Call = tuple[Prepared, Array, Array, Array | None]
 @functools.lru_cache(maxsize=1024)
 def planned(options: Options, prepacked: bool, *arguments: Any) -> Prepared:
     problem = build(Arguments(*arguments))
-    return Prepared(problem, backend.plan(problem, options, prepacked))
+    return Prepared(options, problem, backend.plan(problem, options, prepacked))
 
 
 def prepare(
@@ -158,13 +158,13 @@ def _convolve(
 ) -> Array:
     if out is not None or dtype is not None:
         return run_call(prepare(function, input, weight, bias, settings, dtype), out)
-    options = in_force()
-    result = again(options, function, input, weight, bias, settings)
+    result = again(in_force(), function, input, weight, bias, settings)
     if result is not None:
         return result
-    call = prepare(function, input, weight, bias, settings)
-    if not call[0].casts:
-        backend.remember(call[0].plan, options, (function, *call[1:], settings))
+    prepared, *arrays = call = prepare(function, input, weight, bias, settings)
+    if not prepared.casts:
+        # Not under the options looked up before: another thread may have changed them meanwhile.
+        backend.remember(prepared.plan, prepared.options, (function, *arrays, settings))
     return run_call(call)
 
 

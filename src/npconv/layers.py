@@ -236,9 +236,9 @@ class ConvolutionLayer:
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
-        weights, options = self._weights, in_force()
+        weights = self._weights
         if type(x) is ndarray and out is None:
-            ready = weights.ready.get((options, x.shape, x.dtype))
+            ready = weights.ready.get((in_force(), x.shape, x.dtype))
             if ready is not None:
                 run, allocate, shape, dtype, *arrays, packed = ready
                 result: Array = allocate(shape, dtype)
@@ -250,7 +250,7 @@ class ConvolutionLayer:
         if not prepared.casts:
             if len(weights.ready) >= MOST_READY:
                 weights.ready.clear()
-            weights.ready[options, image.shape, image.dtype] = (
+            weights.ready[prepared.options, image.shape, image.dtype] = (
                 prepared.run, prepared.allocate, prepared.shape, prepared.dtype, *arrays, packed,
             )  # fmt: skip
         return run_call(call, out, packed)

@@ -119,6 +119,20 @@ def test_integers_are_cut_to_narrower_ones(engine):
         check(engine, [shapes.any_integers(rng, *of) for of in sources], case, target)
 
 
+@pytest.mark.parametrize("dtype", [*"bBhHiq", ">h"])
+def test_weights_in_runs_of_any_length(engine, dtype):
+    """Whole, cut behind every axis, turned around, repeated: a kernel converts as much of them at once as it can."""
+    rng = numpy.random.default_rng(16)
+    for shape, groups in (((35, 9, 3, 3), 1), ((70, 40, 1, 1), 1), ((4, 1, 3, 5), 4), ((6, 2, 2, 3), 2)):
+        case = shapes.Case((1, shape[1] * groups, 6, 7), shape, padding=(shape[2] // 2, shape[3] // 2), groups=groups)
+        whole, input = (shapes.any_integers(rng, size, dtype[-1]).astype(dtype) for size in (shape, case.input))
+        weights = [whole, whole[..., ::-1], whole[::-1, ::-1, ::-1, ::-1], whole.T.copy().T]
+        weights += [numpy.repeat(whole, 2, axis)[(slice(None),) * axis + (slice(None, None, 2),)] for axis in range(4)]
+        weights += [numpy.broadcast_to(whole[:, :, :1, :1], shape), numpy.broadcast_to(whole[:1], shape)]
+        for weight in weights:
+            check(engine, (input, weight, None), case)
+
+
 def test_wide_bias_of_integers_wraps_around(engine):
     input, weight = numpy.full((1, 1, 3), 3, "i1"), numpy.full((2, 1, 3), -5, "i1")
     done = engine.conv((input, weight, numpy.array([1000, -(2**40)], "i8")), {})

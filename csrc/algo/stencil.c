@@ -4,8 +4,8 @@
  *
  * Vectors lie along the columns; several output rows are summed at once, so that a loaded pixel serves every row it lies
  * under. Rows of plain arrays are read where they lie: rows outside the input are a row of zeros, and lanes outside it
- * are masked, so there is no padded copy. Other types, layouts, column strides and padding modes go through packed
- * planes. Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, for direct loops
+ * are masked, so there is no padded copy. Integers of other types and layouts are converted first, as they lie; all else
+ * (column strides, padding modes, layouts of floats) goes through packed planes. Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, for direct loops
  * with sums in registers; a matrix product has nothing to share here, and loses its time in packing. */
 #include <string.h>
 
@@ -24,6 +24,8 @@ enum {
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
+    FEW_IMAGES = 4,           /* worth converting for each output channel */
+    STAGED = 2,               /* times the pixels of packed planes may be converted */
     ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
     THREAD_WORK = 200 * 1000, /* and for waking a thread */
 };
@@ -32,6 +34,8 @@ typedef struct {
     int64_t band_rows, band_columns;
     int64_t channels;     /* output channels of an item */
     int64_t listed_rows;  /* padded input rows under a band */
+    int64_t reach;        /* columns from the first one that the band's vectors read to the last */
+    int64_t stages; /* rows that are not plain are converted as they lie: little more than planes take */
     int64_t plane_bytes, zero_bytes, row_bytes, column_bytes, sum_bytes; /* of a thread's workspace */
 } stencil_recipe;
 
@@ -44,12 +48,13 @@ typedef struct {
     char *workspace;
     npc_axis rows, columns;
     int64_t row_bands, column_bands, chunks;
-    int64_t size;       /* bytes of a compute element */
-    int64_t run_rows;   /* kernel rows at a time */
+    int64_t size; /* bytes of a compute element */
+    int64_t run_rows; /* kernel rows at a time */
     npc_stencil_kind kernel;
-    int reads_in_place; /* the input */
-    int plain_bias;     /* of compute type, aligned */
-    int stores;         /* into the result itself */
+    int reads_in_place; /* the input, or the rows that are converted as they lie */
+    int stages; /* converts them */
+    int plain_bias; /* of compute type, aligned */
+    int stores; /* into the result itself */
 } stencil_job;
 
 /* One output channel over one band, as one thread sees it. */
@@ -58,7 +63,7 @@ typedef struct {
     npc_band band;
     npc_planes planes;
     npc_tensor input; /* from the first channel of the group on */
-    char *output;     /* first pixel of the band */
+    char *output; /* first pixel of the band */
     char *packed, *zeros, *sums;
     const void **rows;
     int64_t *columns;
@@ -103,8 +108,8 @@ static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     if (npc_group_outputs(problem) > MOST_OUTPUTS) return "more than two output channels a group";
-    if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute))
-        return "only for results of 32 or 64 bits, or long double";
+    if (problem->parts != 1 || problem->scalar == NPC_SCALAR_float16)
+        return "only for real results, and not for float16";
     if (rows.kernel - 1 > MOST_SPAN / rows.dilation || columns.kernel - 1 > MOST_SPAN / columns.dilation ||
         rows.stride > MOST_SPAN || columns.stride > MOST_SPAN)
         return "the kernel reaches too far, or the stride is too long";
@@ -118,10 +123,28 @@ static const char *applicable(const npc_plan *plan) {
     return NULL;
 }
 
+/* Images of small integers are converted again for every output channel: too much for that, or for a single tap. */
+static int converts_in_vain(const npc_problem *problem) {
+    return !npc_is_compute(problem->scalar, problem->compute) &&
+           npc_group_inputs(problem) * npc_outer_taps(problem) >= FEW_IMAGES &&
+           (npc_group_outputs(problem) > 1 || npc_rows(problem).kernel * npc_columns(problem).kernel == 1);
+}
+
 /* A single row has a single sum a vector, whose additions wait for each other. */
 static const char *worthwhile(const npc_plan *plan) {
     const int few_rows = npc_rows(&plan->problem).output < 4;
+    if (converts_in_vain(&plan->problem)) return "each output channel would convert all pixels again";
     return few_rows && npc_columns(&plan->problem).kernel > 4 ? "too few rows to sum at once" : NULL;
+}
+
+/* Kernels mask what lies outside the input. */
+static int masks(const npc_problem *problem) {
+    return npc_columns(problem).stride <= 2 && problem->padding_mode == NPC_PADDING_ZEROS;
+}
+
+/* Integers alone: kernels differ in the order of their sums. */
+static int can_stage(const npc_problem *problem) {
+    return masks(problem) && (problem->compute == NPC_COMPUTE_u32 || problem->compute == NPC_COMPUTE_u64);
 }
 
 static void prepare(npc_plan *plan) {
@@ -137,7 +160,12 @@ static void prepare(npc_plan *plan) {
         plan->threads = (int)npc_max(1, (int64_t)(work / THREAD_WORK));
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
     recipe.listed_rows = (recipe.band_rows - 1) * rows.stride + (rows.kernel - 1) * rows.dilation + 1;
-    recipe.plane_bytes = npc_aligned_bytes((planes.elements + 2 * lanes) * size);
+    recipe.reach =
+        npc_round_up(recipe.band_columns, lanes) * columns.stride + (columns.kernel - 1) * columns.dilation;
+    const int64_t staged = recipe.listed_rows * npc_min(recipe.reach, columns.input);
+    recipe.stages = can_stage(problem) && staged <= STAGED * planes.elements;
+    recipe.plane_bytes =
+        npc_aligned_bytes((npc_max(planes.elements, recipe.stages ? staged : 0) + 2 * lanes) * size);
     recipe.zero_bytes = npc_aligned_bytes(
         (recipe.band_columns * columns.stride + (columns.kernel - 1) * columns.dilation + 4 * lanes) * size);
     recipe.row_bytes = npc_aligned_bytes(recipe.listed_rows * (int64_t)sizeof(void *));
@@ -175,20 +203,45 @@ static void list_packed_rows(const stencil_item *item) {
     }
 }
 
-/* image is NULL where the padding is zero. */
-static void list_rows_in_place(const stencil_item *item, const char *image) {
+/* Rows of one channel at one outer tap. */
+typedef struct {
+    const char *first; /* pixel; NULL where the padding is zero */
+    int64_t stride;
+} stencil_image;
+
+/* Converts the rows and columns under the band; all at once where they follow one another. */
+static stencil_image stage_rows(const stencil_item *item, const char *image) {
+    const stencil_job *job = item->job;
+    const npc_tensor *input = &item->input;
+    const npc_compute compute = job->problem->compute;
+    const int64_t row = item->band.row * job->rows.stride - job->rows.before;
+    const int64_t column = item->band.column * job->columns.stride - job->columns.before;
+    const int64_t top = npc_clamp(row, 0, job->rows.input), left = npc_clamp(column, 0, job->columns.input);
+    const int64_t rows = npc_clamp(row + job->recipe->listed_rows, top, job->rows.input) - top;
+    const int64_t columns = npc_clamp(column + job->recipe->reach, left, job->columns.input) - left;
+    const int64_t row_stride = npc_row_stride(job->problem, input),
+                  stride = npc_column_stride(job->problem, input);
+    const int joined = row_stride == columns * stride;
+    const stencil_image staged = {item->packed - (top * columns + left) * job->size, columns * job->size};
+    image += top * row_stride + left * stride;
+    for (int64_t i = 0; i < (joined ? 1 : rows); i++)
+        npc_load_part(item->packed + i * staged.stride, input, compute, image + i * row_stride, stride, 0,
+                      joined ? rows * columns : columns);
+    return staged;
+}
+
+static void list_rows_in_place(const stencil_item *item, stencil_image image) {
     const stencil_job *job = item->job;
     const int64_t first = item->band.row * job->rows.stride - job->rows.before;
     const int64_t count =
         (item->band.rows - 1) * job->rows.stride + (job->rows.kernel - 1) * job->rows.dilation + 1;
-    const int64_t stride = npc_row_stride(job->problem, &item->input);
-    const int64_t low = image ? npc_clamp(-first, 0, count) : count;
+    const int64_t low = image.first ? npc_clamp(-first, 0, count) : count;
     const int64_t high = npc_clamp(job->rows.input - first, low, count);
     /* Columns are counted from the input's first, so the zeros begin where the band does. */
     const char *zeros =
         item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
     for (int64_t i = 0; i < low; i++) item->rows[i] = zeros;
-    for (int64_t i = low; i < high; i++) item->rows[i] = image + (first + i) * stride;
+    for (int64_t i = low; i < high; i++) item->rows[i] = image.first + (first + i) * image.stride;
     for (int64_t i = high; i < count; i++) item->rows[i] = zeros;
 }
 
@@ -263,7 +316,10 @@ static void list_rows(stencil_item *item, int64_t channel, int64_t tap) {
     const npc_tensor *input = &item->input;
     if (job->reads_in_place) {
         const char *image = npc_outer_image(job->problem, input, item->band.outer, tap);
-        list_rows_in_place(item, image ? image + channel * input->channel_stride : NULL);
+        stencil_image rows = {image ? image + channel * input->channel_stride : NULL,
+                              npc_row_stride(job->problem, input)};
+        if (rows.first && job->stages) rows = stage_rows(item, rows.first);
+        list_rows_in_place(item, rows);
         return;
     }
     const npc_taps_block taps = {channel, 1, tap, 1, 0, job->rows.kernel, 0, job->columns.kernel};
@@ -281,13 +337,15 @@ static void finish_band(const stencil_item *item, const npc_stencil *tile) {
     const npc_activation activation = job->problem->activation;
     const int activates = activation != NPC_ACTIVATION_NONE && activation != NPC_ACTIVATION_CLIP;
     if (job->stores && !activates) return;
-    for (int64_t row = 0; row < item->band.rows; row++) {
-        char *result = item->output + row * npc_row_stride(job->problem, output);
+    const int64_t row_stride = npc_row_stride(job->problem, output),
+                  column_stride = npc_column_stride(job->problem, output);
+    const int joined = !job->stores && row_stride == item->band.columns * column_stride;
+    const int64_t count = item->band.columns * (joined ? item->band.rows : 1);
+    for (int64_t row = 0; row < (joined ? 1 : item->band.rows); row++) {
+        char *result = item->output + row * row_stride;
         char *sums = job->stores ? result : item->sums + row * tile->output_stride * job->size;
-        if (activates) npc_activate(job->problem, sums, item->band.columns);
-        if (!job->stores)
-            npc_storer(job->problem->scalar)(result, npc_column_stride(job->problem, output), sums,
-                                             item->band.columns);
+        if (activates) npc_activate(job->problem, sums, count);
+        if (!job->stores) npc_storer(job->problem->scalar)(result, column_stride, sums, count);
     }
 }
 
@@ -303,11 +361,10 @@ static void run_band(stencil_item *item, int64_t k) {
         npc_load_part(&bias, biases, problem->compute, start, 0, 0, 1);
         start = (const char *)&bias;
     }
-    const int64_t sum_stride = npc_round_up(item->band.columns, job->plan->kernels->lanes);
     npc_stencil tile = {.columns = item->columns,
                         .output_stride = job->stores
                                              ? npc_row_stride(problem, &job->tensors->output) / job->size
-                                             : sum_stride,
+                                             : item->band.columns,
                         .to = item->to,
                         .kernel_columns = kernel_columns,
                         .row_stride = job->rows.stride,
@@ -382,14 +439,16 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.chunks = npc_ceil_div(problem->output_channels, recipe.channels);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
-    job.reads_in_place = job.columns.stride <= 2 && problem->padding_mode == NPC_PADDING_ZEROS &&
-                         npc_lies_in_rows(problem, &tensors->input) &&
-                         npc_counts_in_elements(problem, &tensors->input);
+    const int plain =
+        npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
+    job.stages = recipe.stages && !plain;
+    job.reads_in_place = masks(problem) && (plain || job.stages);
     job.kernel = kernel_of(&job);
     job.plain_bias =
         npc_is_compute(tensors->bias.scalar, problem->compute) && !tensors->bias.swapped &&
         ((uintptr_t)tensors->bias.data | (uintptr_t)tensors->bias.channel_stride) % (uintptr_t)job.size == 0;
-    job.stores = npc_column_stride(problem, &tensors->output) == job.size &&
+    job.stores = npc_is_compute(problem->scalar, problem->compute) &&
+                 npc_column_stride(problem, &tensors->output) == job.size &&
                  npc_counts_in_elements(problem, &tensors->output);
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *

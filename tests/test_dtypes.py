@@ -117,6 +117,49 @@ def test_integers_are_cut_to_narrower_ones(engine):
         check(engine, [shapes.any_integers(rng, *of) for of in sources], case, target)
 
 
+@pytest.mark.parametrize("dtype", [*"bBhHiq", ">h"])
+def test_weights_in_runs_of_any_length(engine, dtype):
+    """Whole, cut behind every axis, turned around, repeated: a kernel converts as much of them at once as it can."""
+    rng = numpy.random.default_rng(16)
+    for shape, groups in (((35, 9, 3, 3), 1), ((70, 40, 1, 1), 1), ((4, 1, 3, 5), 4), ((6, 2, 2, 3), 2)):
+        case = shapes.Case((1, shape[1] * groups, 6, 7), shape, padding=(shape[2] // 2, shape[3] // 2), groups=groups)
+        whole, input = (shapes.any_integers(rng, size, dtype[-1]).astype(dtype) for size in (shape, case.input))
+        weights = [whole, whole[..., ::-1], whole[::-1, ::-1, ::-1, ::-1], whole.T.copy().T]
+        weights += [numpy.repeat(whole, 2, axis)[(slice(None),) * axis + (slice(None, None, 2),)] for axis in range(4)]
+        weights += [numpy.broadcast_to(whole[:, :, :1, :1], shape), numpy.broadcast_to(whole[:1], shape)]
+        for weight in weights:
+            check(engine, (input, weight, None), case)
+
+
+@pytest.mark.parametrize("dtype", [*"bBhHiQ", ">h", ">i"])
+def test_rows_of_integers_are_converted_as_they_lie(engine, dtype):
+    """Whole images and bands of them, under every stride and padding that a stencil reads; joined rows and others."""
+    rng = numpy.random.default_rng(17)
+    cases = (
+        shapes.Case((2, 3, 14, 14), (3, 1, 3, 3), padding=1, groups=3),
+        shapes.Case((1, 3, 15, 37), (6, 1, 3, 3), padding=1, stride=2, groups=3),
+        shapes.Case((1, 1, 70, 900), (1, 1, 5, 5), padding=2),
+        shapes.Case((1, 2, 3, 4500), (1, 2, 2, 7), padding=(4, 9), dilation=(1, 3)),
+        shapes.Case((1, 1, 9, 8300), (2, 1, 3, 5), padding=((6, 1), (0, 30)), stride=(1, 2)),
+        shapes.Case((1, 2, 40, 21), (2, 1, 2, 3), stride=(9, 2), padding=(8, 1), groups=2),
+        shapes.Case((1, 2, 4, 9, 20), (2, 1, 3, 3, 2), padding=(2, 0, 1), groups=2),
+        shapes.Case((1, 2, 30), (2, 1, 4), padding=6, dilation=2, groups=2),
+        shapes.Case((1, 2, 11, 40), (2, 1, 3, 3), padding=2, stride=3, groups=2, padding_mode="reflect"),
+    )
+    for case in cases:
+        weight, input = (shapes.any_integers(rng, size, dtype[-1]).astype(dtype) for size in (case.weight, case.input))
+        bias = shapes.any_integers(rng, case.weight[:1], dtype[-1])
+        inside = numpy.pad(input, [(1, 2)] * input.ndim)[(slice(1, -2),) * input.ndim]
+        for layout in (
+            input,
+            inside,
+            input[:, :, ::-1, ..., ::-1] if input.ndim > 3 else input[..., ::-1],
+            input.T.copy().T,
+        ):
+            check(engine, (layout, weight, bias), case)
+    check(engine, (input, weight, None), case, "l")
+
+
 def test_wide_bias_of_integers_wraps_around(engine):
     input, weight = numpy.full((1, 1, 3), 3, "i1"), numpy.full((2, 1, 3), -5, "i1")
     done = engine.conv((input, weight, numpy.array([1000, -(2**40)], "i8")), {})

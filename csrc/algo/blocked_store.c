@@ -25,7 +25,9 @@ static void store_rows(const npc_blocked_item *item, const npc_block_rows *given
 static void store_lines(const npc_blocked_item *item, const npc_block_rows *given, char *result) {
     const npc_blocked_job *job = item->job;
     const npc_tensor *output = &job->tensors->output;
-    const int64_t width = item->band.columns;
+    const int64_t width = item->band.columns, column_stride = npc_column_stride(job->problem, output);
+    const int64_t row_stride = npc_row_stride(job->problem, output);
+    const int joined = row_stride == width * column_stride;
     npc_store *store = npc_storer(job->problem->scalar);
     npc_block_rows rows = *given;
     rows.target = item->lines;
@@ -33,10 +35,10 @@ static void store_lines(const npc_blocked_item *item, const npc_block_rows *give
     rows.target_stride = npc_blocked_line(job->plan, job->recipe);
     job->plan->kernels->block_store(&rows);
     for (int k = 0; k < rows.channels; k++)
-        for (int64_t row = 0; row < item->band.rows; row++)
-            store(result + k * output->channel_stride + row * npc_row_stride(job->problem, output),
-                  npc_column_stride(job->problem, output),
-                  item->lines + (k * rows.target_stride + row * width) * job->size, width);
+        for (int64_t row = 0; row < (joined ? 1 : item->band.rows); row++)
+            store(result + k * output->channel_stride + row * row_stride, column_stride,
+                  item->lines + (k * rows.target_stride + row * width) * job->size,
+                  joined ? rows.count : width);
 }
 
 /* Channels that are neighbours in the result need no turning around. */

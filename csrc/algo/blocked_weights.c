@@ -53,8 +53,8 @@ void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t
                 rows.source_stride = npc_reduction(problem);
             } else {
                 for (int i = 0; i < rows.channels; i++)
-                    npc_weights_load(problem, packer->weight, first + i, from, rows.count,
-                                     packer->rows + i * NPC_BLOCKED_RUN * size);
+                    npc_weights_load(problem, packer->weight, (first + i) * npc_reduction(problem) + from,
+                                     rows.count, packer->rows + i * NPC_BLOCKED_RUN * size);
                 rows.source = packer->rows;
                 rows.source_stride = NPC_BLOCKED_RUN;
             }

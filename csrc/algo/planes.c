@@ -53,6 +53,13 @@ void npc_planes_offsets(const npc_problem *problem, const npc_taps_block *taps, 
         }
 }
 
+/* Pixels under a band and a block of taps that lie inside the input. */
+typedef struct {
+    int64_t row, rows, column, columns;
+} region;
+
+enum { STAGE_BYTES = 1 << 14 };
+
 typedef struct {
     const npc_problem *problem;
     const npc_tensor *input;
@@ -64,7 +71,15 @@ typedef struct {
     int64_t row_stride; /* bytes in the input */
     int64_t size;       /* bytes of a packed element */
     npc_copy_kernel *copy; /* of rows in compute type whose borders are zeros; NULL: element by element */
+    int stages;            /* that region, converted before it is copied */
+    region staged;
 } packer;
+
+/* What is copied: rows of the input, or converted ones. */
+typedef struct {
+    const char *image; /* the first pixel of the channel, were all of it there */
+    int64_t row_stride;
+} copy_source;
 
 /* Position in the unpadded axis of element 0 of a phase. */
 static int64_t phase_start(const npc_axis *axis, int64_t first_output, int64_t tap) {
@@ -124,18 +139,18 @@ void npc_pack_row(const npc_row_packer *p, char *target, const char *row, int pa
 }
 
 /* Rows of one plane as they lie, between rows of zeros above and below. */
-static void copy_plane(const packer *p, char *target, const char *image, int64_t row_start,
+static void copy_plane(const packer *p, char *target, copy_source source, int64_t row_start,
                        int64_t column_start) {
     const int64_t height = p->planes->rows.extent, extent = p->planes->columns.extent;
     const int64_t step = p->packer.step, row_step = p->rows.stride;
     const int64_t low = npc_clamp(npc_ceil_div(-row_start, row_step), 0, height);
     const int64_t high = npc_clamp(npc_ceil_div(p->rows.input - row_start, row_step), low, height);
-    const npc_copy rows = {.source =
-                               image + (row_start + low * row_step) * p->row_stride + column_start * p->size,
+    const npc_copy rows = {.source = source.image + (row_start + low * row_step) * source.row_stride +
+                                     column_start * p->size,
                            .target = target + low * extent * p->size,
                            .count = high - low,
                            .extent = extent,
-                           .source_stride = row_step * p->row_stride / p->size,
+                           .source_stride = row_step * source.row_stride / p->size,
                            .from = npc_clamp(npc_ceil_div(-column_start, step), 0, extent),
                            .to = npc_clamp(npc_ceil_div(p->columns.input - column_start, step), 0, extent)};
     npc_zeros(target, p->problem->compute, low * extent);
@@ -143,18 +158,10 @@ static void copy_plane(const packer *p, char *target, const char *image, int64_t
     npc_zeros(target + high * extent * p->size, p->problem->compute, (height - high) * extent);
 }
 
-/* The rows of one plane; image is NULL where the padding is zero. */
+/* The rows of one plane, element by element. */
 static void pack_plane(const packer *p, char *target, const char *image, int part, int64_t row_start,
                        int64_t column_start) {
     const int64_t extent = p->planes->columns.extent;
-    if (!image) {
-        npc_zeros(target, p->problem->compute, p->planes->plane);
-        return;
-    }
-    if (p->copy) {
-        copy_plane(p, target, image, row_start, column_start);
-        return;
-    }
     for (int64_t r = 0; r < p->planes->rows.extent; r++, target += extent * p->size) {
         const int64_t i = npc_border(row_start + r * p->rows.stride, p->rows.input, p->problem->padding_mode);
         npc_pack_row(&p->packer, target, i < 0 ? NULL : image + i * p->row_stride, part, column_start,
@@ -162,13 +169,34 @@ static void pack_plane(const packer *p, char *target, const char *image, int par
     }
 }
 
-/* All planes of one channel's part at one outer tap. */
+/* Converts what the planes of one channel share: all rows at once where they follow one another. */
+static copy_source stage_image(const packer *p, char *stage, const char *image) {
+    const region *r = &p->staged;
+    const int64_t stride = p->packer.stride;
+    const int joined = p->row_stride == r->columns * stride;
+    const copy_source source = {stage - (r->row * r->columns + r->column) * p->size, r->columns * p->size};
+    image += r->row * p->row_stride + r->column * stride;
+    for (int64_t row = 0; row < (joined ? 1 : r->rows); row++)
+        npc_load_part(stage + row * source.row_stride, p->input, p->problem->compute,
+                      image + row * p->row_stride, stride, 0, r->columns * (joined ? r->rows : 1));
+    return source;
+}
+
+/* All planes of one channel's part at one outer tap; image is NULL where the padding is zero. */
 static char *pack_image(const packer *p, char *target, const char *image, int part) {
+    long double stage[STAGE_BYTES / sizeof(long double)]; /* the best aligned */
+    copy_source source = {image, p->row_stride};
+    if (image && p->stages) source = stage_image(p, (char *)stage, image);
     for (int64_t row_phase = 0; row_phase < p->planes->rows.phases; row_phase++) {
         const int64_t row_start = phase_start(&p->rows, p->band->row, p->taps->row + row_phase);
         for (int64_t phase = 0; phase < p->planes->columns.phases; phase++) {
-            pack_plane(p, target, image, part, row_start,
-                       phase_start(&p->columns, p->band->column, p->taps->column + phase));
+            const int64_t column_start = phase_start(&p->columns, p->band->column, p->taps->column + phase);
+            if (!image)
+                npc_zeros(target, p->problem->compute, p->planes->plane);
+            else if (p->copy)
+                copy_plane(p, target, source, row_start, column_start);
+            else
+                pack_plane(p, target, image, part, row_start, column_start);
             target += p->planes->plane * p->size;
         }
     }
@@ -209,21 +237,48 @@ static npc_copy_kernel *copy_kernel(const npc_planes_source *source, int64_t ste
     return plain && step <= NPC_COPY_STEPS ? source->kernels->copy[step - 1] : NULL;
 }
 
+/* What the phases of an axis read of the input: the first one of it, and how many. */
+static int64_t clip_span(const npc_axis *axis, const npc_phases *phases, int64_t output, int64_t tap,
+                         int64_t *first) {
+    const int64_t last = phase_start(axis, output + phases->extent - 1, tap + phases->phases - 1);
+    *first = npc_clamp(phase_start(axis, output, tap), 0, axis->input);
+    return npc_clamp(last + 1, *first, axis->input) - *first;
+}
+
+/* Rows that are not plain are converted and then copied, as long as they stay in a first-level cache and the copies read
+ * them all; a single plane's row, in its place. */
+static void choose_stage(packer *p, const npc_planes_source *source) {
+    const npc_problem *problem = p->problem;
+    const npc_planes *planes = p->planes;
+    const int64_t most = STAGE_BYTES / p->size, step = p->packer.step;
+    region *r = &p->staged;
+    if (p->copy || problem->padding_mode != NPC_PADDING_ZEROS || problem->parts > 1 || step > NPC_COPY_STEPS)
+        return;
+    r->rows = clip_span(&p->rows, &planes->rows, p->band->row, p->taps->row, &r->row);
+    r->columns = clip_span(&p->columns, &planes->columns, p->band->column, p->taps->column, &r->column);
+    if (r->rows < 2 && step == 1) return;
+    if (r->columns > most || r->rows > most / npc_max(1, r->columns)) return;
+    if (r->rows * r->columns > 2 * planes->rows.phases * planes->columns.phases * planes->plane) return;
+    p->stages = 1;
+    p->copy = source->kernels->copy[step - 1];
+}
+
 void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps, const npc_band *band,
                      const npc_planes *planes, void *target) {
     const npc_problem *problem = source->problem;
     const npc_tensor *input = source->input;
-    const packer p = {problem,
-                      input,
-                      taps,
-                      band,
-                      planes,
-                      npc_rows(problem),
-                      npc_columns(problem),
-                      npc_row_packer_of(problem, input),
-                      npc_row_stride(problem, input),
-                      (int64_t)npc_compute_size(problem->compute),
-                      copy_kernel(source, npc_columns(problem).stride)};
+    packer p = {.problem = problem,
+                .input = input,
+                .taps = taps,
+                .band = band,
+                .planes = planes,
+                .rows = npc_rows(problem),
+                .columns = npc_columns(problem),
+                .packer = npc_row_packer_of(problem, input),
+                .row_stride = npc_row_stride(problem, input),
+                .size = (int64_t)npc_compute_size(problem->compute),
+                .copy = copy_kernel(source, npc_columns(problem).stride)};
+    choose_stage(&p, source);
     char *out = target;
     for (int64_t c = taps->channel; c < taps->channel + taps->channels; c++)
         for (int part = 0; part < problem->parts; part++)

@@ -4,16 +4,18 @@
  *
  * Vectors lie along the columns; several output rows are summed at once, so that a loaded pixel serves every row it lies
  * under. Rows of plain arrays are read where they lie: rows outside the input are a row of zeros, and lanes outside it
- * are masked, so there is no padded copy. Other types, layouts, column strides and padding modes go through packed
- * planes. Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, for direct loops
- * with sums in registers; a matrix product has nothing to share here, and loses its time in packing. */
+ * are masked, so there is no padded copy. Integers of other types and layouts are converted first, as they lie; all else
+ * (column strides, padding modes, layouts of floats) goes through packed planes.
+ *
+ * Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, for direct loops with sums
+ * in registers; a matrix product has nothing to share here, and loses its time in packing. */
 #include <string.h>
 
 #include "../activation.h"
 #include "../convert.h"
 #include "../parallel.h"
 #include "algo.h"
-#include "planes.h"
+#include "stencil.h"
 #include "weights.h"
 
 enum {
@@ -24,49 +26,13 @@ enum {
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
+    FEW_IMAGES = 4,           /* from so many on it is too much to convert them again */
+    STAGED = 2,               /* times the pixels of packed planes may be converted */
     ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
     THREAD_WORK = 200 * 1000, /* and for waking a thread */
 };
 
-typedef struct {
-    int64_t band_rows, band_columns;
-    int64_t channels;     /* output channels of an item */
-    int64_t listed_rows;  /* padded input rows under a band */
-    int64_t plane_bytes, zero_bytes, row_bytes, column_bytes, sum_bytes; /* of a thread's workspace */
-} stencil_recipe;
-
-typedef struct {
-    const npc_plan *plan;
-    const npc_problem *problem;
-    const stencil_recipe *recipe;
-    const npc_tensors *tensors;
-    const char *weights;
-    char *workspace;
-    npc_axis rows, columns;
-    int64_t row_bands, column_bands, chunks;
-    int64_t size;       /* bytes of a compute element */
-    int64_t run_rows;   /* kernel rows at a time */
-    npc_stencil_kind kernel;
-    int reads_in_place; /* the input */
-    int plain_bias;     /* of compute type, aligned */
-    int stores;         /* into the result itself */
-} stencil_job;
-
-/* One output channel over one band, as one thread sees it. */
-typedef struct {
-    const stencil_job *job;
-    npc_band band;
-    npc_planes planes;
-    npc_tensor input; /* from the first channel of the group on */
-    char *output;     /* first pixel of the band */
-    char *packed, *zeros, *sums;
-    const void **rows;
-    int64_t *columns;
-    int *from, *to;
-    int64_t inside_from, inside_to; /* vectors that begin here lie inside the input, under every tap */
-} stencil_item;
-
-_Static_assert(sizeof(stencil_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
+_Static_assert(sizeof(npc_stencil_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
 static npc_planes band_planes(const npc_problem *problem, int64_t rows, int64_t columns) {
     const npc_taps_block taps = {0, 1, 0, 1, 0, npc_rows(problem).kernel, 0, npc_columns(problem).kernel};
@@ -83,7 +49,7 @@ static double band_bytes(const npc_plan *plan, int64_t band_rows, int64_t band_c
            (double)npc_compute_size(plan->problem.compute);
 }
 
-static void choose_band(const npc_plan *plan, stencil_recipe *recipe) {
+static void choose_band(const npc_plan *plan, npc_stencil_recipe *recipe) {
     const int64_t lanes = plan->kernels->lanes, most = plan->kernels->stencil_rows;
     const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
     const int64_t cuts = npc_ceil_div(columns.output, BAND_COLUMNS);
@@ -103,25 +69,43 @@ static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     if (npc_group_outputs(problem) > MOST_OUTPUTS) return "more than two output channels a group";
-    if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute))
-        return "only for results of 32 or 64 bits, or long double";
+    if (problem->parts != 1 || problem->scalar == NPC_SCALAR_float16)
+        return "only for real results, and not for float16";
     if (rows.kernel - 1 > MOST_SPAN / rows.dilation || columns.kernel - 1 > MOST_SPAN / columns.dilation ||
         rows.stride > MOST_SPAN || columns.stride > MOST_SPAN)
         return "the kernel reaches too far, or the stride is too long";
     if (npc_group_inputs(problem) > MOST_REDUCTION || npc_outer_taps(problem) > MOST_REDUCTION ||
         npc_group_inputs(problem) * npc_outer_taps(problem) > MOST_REDUCTION)
         return "too many input channels a group";
-    stencil_recipe recipe;
+    npc_stencil_recipe recipe;
     choose_band(plan, &recipe);
     if (band_bytes(plan, recipe.band_rows, recipe.band_columns) > MOST_BAND_BYTES)
         return "the rows under one vector of output would not fit a cache";
     return NULL;
 }
 
+/* Images of small integers are converted again for every output channel: too much for that, or for a single tap. */
+static int converts_in_vain(const npc_problem *problem) {
+    return !npc_is_compute(problem->scalar, problem->compute) &&
+           npc_group_inputs(problem) * npc_outer_taps(problem) >= FEW_IMAGES &&
+           (npc_group_outputs(problem) > 1 || npc_rows(problem).kernel * npc_columns(problem).kernel == 1);
+}
+
 /* A single row has a single sum a vector, whose additions wait for each other. */
 static const char *worthwhile(const npc_plan *plan) {
     const int few_rows = npc_rows(&plan->problem).output < 4;
+    if (converts_in_vain(&plan->problem)) return "each output channel would convert all pixels again";
     return few_rows && npc_columns(&plan->problem).kernel > 4 ? "too few rows to sum at once" : NULL;
+}
+
+/* Kernels mask what lies outside the input. */
+static int masks(const npc_problem *problem) {
+    return npc_columns(problem).stride <= 2 && problem->padding_mode == NPC_PADDING_ZEROS;
+}
+
+/* Integers alone: kernels differ in the order of their sums. */
+static int can_stage(const npc_problem *problem) {
+    return masks(problem) && (problem->compute == NPC_COMPUTE_u32 || problem->compute == NPC_COMPUTE_u64);
 }
 
 static void prepare(npc_plan *plan) {
@@ -129,7 +113,7 @@ static void prepare(npc_plan *plan) {
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = plan->kernels->lanes;
     const double work = npc_multiplications(problem);
-    stencil_recipe recipe = {0};
+    npc_stencil_recipe recipe = {0};
     choose_band(plan, &recipe);
     recipe.channels = npc_clamp((int64_t)(ITEM_WORK / (work / (double)problem->output_channels)), 1,
                                 problem->output_channels);
@@ -137,7 +121,12 @@ static void prepare(npc_plan *plan) {
         plan->threads = (int)npc_max(1, (int64_t)(work / THREAD_WORK));
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
     recipe.listed_rows = (recipe.band_rows - 1) * rows.stride + (rows.kernel - 1) * rows.dilation + 1;
-    recipe.plane_bytes = npc_aligned_bytes((planes.elements + 2 * lanes) * size);
+    recipe.reach =
+        npc_round_up(recipe.band_columns, lanes) * columns.stride + (columns.kernel - 1) * columns.dilation;
+    const int64_t staged = recipe.listed_rows * npc_min(recipe.reach, columns.input);
+    recipe.stages = can_stage(problem) && staged <= STAGED * planes.elements;
+    recipe.plane_bytes =
+        npc_aligned_bytes((npc_max(planes.elements, recipe.stages ? staged : 0) + 2 * lanes) * size);
     recipe.zero_bytes = npc_aligned_bytes(
         (recipe.band_columns * columns.stride + (columns.kernel - 1) * columns.dilation + 4 * lanes) * size);
     recipe.row_bytes = npc_aligned_bytes(recipe.listed_rows * (int64_t)sizeof(void *));
@@ -148,8 +137,8 @@ static void prepare(npc_plan *plan) {
     memcpy(plan->recipe, &recipe, sizeof recipe);
 }
 
-static void place_workspace(stencil_item *item, int thread) {
-    const stencil_recipe *recipe = item->job->recipe;
+static void place_workspace(npc_stencil_item *item, int thread) {
+    const npc_stencil_recipe *recipe = item->job->recipe;
     const int64_t taps = item->job->columns.kernel;
     item->packed = item->job->workspace + (size_t)thread * item->job->plan->thread_bytes;
     item->zeros = item->packed + recipe->plane_bytes;
@@ -161,76 +150,11 @@ static void place_workspace(stencil_item *item, int thread) {
     npc_zeros(item->zeros, item->job->problem->compute, recipe->zero_bytes / item->job->size);
 }
 
-/* Lists the padded rows under the band at multiples that the kernels reach, m * stride + r * dilation. */
-static void list_packed_rows(const stencil_item *item) {
-    const stencil_job *job = item->job;
-    const npc_phases *phases = &item->planes.rows;
-    for (int64_t r = 0; r < job->rows.kernel; r++) {
-        const int64_t plane = r % phases->period * item->planes.columns.phases * item->planes.plane;
-        for (int64_t m = 0; m < item->band.rows; m++) {
-            const int64_t at = m + r / phases->period * phases->step;
-            item->rows[m * job->rows.stride + r * job->rows.dilation] =
-                item->packed + (plane + at * item->planes.columns.extent) * job->size;
-        }
-    }
-}
-
-/* image is NULL where the padding is zero. */
-static void list_rows_in_place(const stencil_item *item, const char *image) {
-    const stencil_job *job = item->job;
-    const int64_t first = item->band.row * job->rows.stride - job->rows.before;
-    const int64_t count =
-        (item->band.rows - 1) * job->rows.stride + (job->rows.kernel - 1) * job->rows.dilation + 1;
-    const int64_t stride = npc_row_stride(job->problem, &item->input);
-    const int64_t low = image ? npc_clamp(-first, 0, count) : count;
-    const int64_t high = npc_clamp(job->rows.input - first, low, count);
-    /* Columns are counted from the input's first, so the zeros begin where the band does. */
-    const char *zeros =
-        item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
-    for (int64_t i = 0; i < low; i++) item->rows[i] = zeros;
-    for (int64_t i = low; i < high; i++) item->rows[i] = image + (first + i) * stride;
-    for (int64_t i = high; i < count; i++) item->rows[i] = zeros;
-}
-
-/* a / stride, rounded up, for the strides that are read in place: 1 and 2. Division is slow. */
-NPC_INLINE int64_t ceil_steps(int64_t a, int64_t stride) { return stride == 1 ? a : a / 2 + (a % 2 > 0); }
-
-/* Offsets of the taps for the band's first vector. */
-static void list_columns(stencil_item *item) {
-    const stencil_job *job = item->job;
-    const npc_axis *axis = &job->columns;
-    const npc_phases *phases = &item->planes.columns;
-    const int64_t first = item->band.column * axis->stride - axis->before, lanes = job->plan->kernels->lanes;
-    const int64_t reach = (axis->kernel - 1) * axis->dilation + lanes * axis->stride;
-    for (int64_t c = 0; c < axis->kernel; c++)
-        item->columns[c] = job->reads_in_place
-                               ? first + c * axis->dilation
-                               : c % phases->period * item->planes.plane + c / phases->period * phases->step;
-    item->inside_from = job->reads_in_place ? ceil_steps(-first, axis->stride) : 0;
-    item->inside_to = item->band.columns;
-    if (job->reads_in_place)
-        item->inside_to = npc_min(item->inside_to, ceil_steps(axis->input - reach - first + 1, axis->stride));
-}
-
-/* Lanes of the vector at the band's column `at` that lie inside the input; 0 where all do, under every tap. */
-static int list_lanes(const stencil_item *item, int64_t at) {
-    const stencil_job *job = item->job;
-    const npc_axis *axis = &job->columns;
-    const int lanes = job->plan->kernels->lanes;
-    const int64_t first = item->columns[0] + at * axis->stride;
-    if (at >= item->inside_from && at < item->inside_to) return 0;
-    for (int64_t c = 0; c < axis->kernel; c++) {
-        const int64_t start = first + c * axis->dilation;
-        item->from[c] = (int)npc_clamp(ceil_steps(-start, axis->stride), 0, lanes);
-        item->to[c] = (int)npc_clamp(ceil_steps(axis->input - start, axis->stride), item->from[c], lanes);
-    }
-    return 1;
-}
-
 /* The highest tiles that there are rows for, over neighbouring vectors. A rest goes back over rows that are done, where
  * that saves a tile and sums are not added to. */
-static void run_tiles(const stencil_item *item, npc_stencil *tile, int64_t first, char *target, int again) {
-    const stencil_job *job = item->job;
+static void run_tiles(const npc_stencil_item *item, npc_stencil *tile, int64_t first, char *target,
+                      int again) {
+    const npc_stencil_job *job = item->job;
     int height = NPC_STENCIL_HEIGHTS - 1;
     for (int64_t row = 0; row < item->band.rows; row += (int64_t)1 << height) {
         const int64_t left = item->band.rows - row;
@@ -244,12 +168,12 @@ static void run_tiles(const stencil_item *item, npc_stencil *tile, int64_t first
 }
 
 /* The vectors inside the input together, those at its borders one by one. */
-static void run_columns(const stencil_item *item, npc_stencil *tile, int64_t first, int again) {
-    const stencil_job *job = item->job;
+static void run_columns(const npc_stencil_item *item, npc_stencil *tile, int64_t first, int again) {
+    const npc_stencil_job *job = item->job;
     const int64_t lanes = job->plan->kernels->lanes, columns = item->band.columns;
     char *target = job->stores ? item->output : item->sums;
     for (int64_t at = 0; at < columns; at += tile->vectors * lanes) {
-        tile->from = list_lanes(item, at) ? item->from : NULL;
+        tile->from = npc_stencil_list_lanes(item, at) ? item->from : NULL;
         tile->vectors = tile->from ? 1 : npc_ceil_div(npc_min(columns, item->inside_to) - at, lanes);
         tile->at = job->reads_in_place ? at * job->columns.stride : at;
         tile->last = (int)npc_min(lanes, columns - at - (tile->vectors - 1) * lanes);
@@ -257,42 +181,26 @@ static void run_columns(const stencil_item *item, npc_stencil *tile, int64_t fir
     }
 }
 
-/* Lists the rows of one input channel at one outer tap. */
-static void list_rows(stencil_item *item, int64_t channel, int64_t tap) {
-    const stencil_job *job = item->job;
-    const npc_tensor *input = &item->input;
-    if (job->reads_in_place) {
-        const char *image = npc_outer_image(job->problem, input, item->band.outer, tap);
-        list_rows_in_place(item, image ? image + channel * input->channel_stride : NULL);
-        return;
-    }
-    const npc_taps_block taps = {channel, 1, tap, 1, 0, job->rows.kernel, 0, job->columns.kernel};
-    item->planes = npc_planes_of(job->problem, &taps, &item->band);
-    const npc_planes_source source = {job->problem, job->plan->kernels, input};
-    npc_planes_pack(&source, &taps, &item->band, &item->planes, item->packed);
-    npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
-              2 * job->plan->kernels->lanes);
-    list_packed_rows(item);
-}
-
-static void finish_band(const stencil_item *item, const npc_stencil *tile) {
-    const stencil_job *job = item->job;
+static void finish_band(const npc_stencil_item *item, const npc_stencil *tile) {
+    const npc_stencil_job *job = item->job;
     const npc_tensor *output = &job->tensors->output;
     const npc_activation activation = job->problem->activation;
     const int activates = activation != NPC_ACTIVATION_NONE && activation != NPC_ACTIVATION_CLIP;
     if (job->stores && !activates) return;
-    for (int64_t row = 0; row < item->band.rows; row++) {
-        char *result = item->output + row * npc_row_stride(job->problem, output);
+    const int64_t row_stride = npc_row_stride(job->problem, output),
+                  column_stride = npc_column_stride(job->problem, output);
+    const int joined = !job->stores && row_stride == item->band.columns * column_stride;
+    const int64_t count = item->band.columns * (joined ? item->band.rows : 1);
+    for (int64_t row = 0; row < (joined ? 1 : item->band.rows); row++) {
+        char *result = item->output + row * row_stride;
         char *sums = job->stores ? result : item->sums + row * tile->output_stride * job->size;
-        if (activates) npc_activate(job->problem, sums, item->band.columns);
-        if (!job->stores)
-            npc_storer(job->problem->scalar)(result, npc_column_stride(job->problem, output), sums,
-                                             item->band.columns);
+        if (activates) npc_activate(job->problem, sums, count);
+        if (!job->stores) npc_storer(job->problem->scalar)(result, column_stride, sums, count);
     }
 }
 
-static void run_band(stencil_item *item, int64_t k) {
-    const stencil_job *job = item->job;
+static void run_band(npc_stencil_item *item, int64_t k) {
+    const npc_stencil_job *job = item->job;
     const npc_problem *problem = job->problem;
     const int64_t taps = npc_outer_taps(problem), images = npc_group_inputs(problem) * taps;
     const int64_t kernel_rows = job->rows.kernel, kernel_columns = job->columns.kernel;
@@ -303,11 +211,10 @@ static void run_band(stencil_item *item, int64_t k) {
         npc_load_part(&bias, biases, problem->compute, start, 0, 0, 1);
         start = (const char *)&bias;
     }
-    const int64_t sum_stride = npc_round_up(item->band.columns, job->plan->kernels->lanes);
     npc_stencil tile = {.columns = item->columns,
                         .output_stride = job->stores
                                              ? npc_row_stride(problem, &job->tensors->output) / job->size
-                                             : sum_stride,
+                                             : item->band.columns,
                         .to = item->to,
                         .kernel_columns = kernel_columns,
                         .row_stride = job->rows.stride,
@@ -315,8 +222,8 @@ static void run_band(stencil_item *item, int64_t k) {
                         .low = problem->activation_a,
                         .high = problem->activation_b};
     for (int64_t i = 0; i < images; i++) {
-        list_rows(item, i / taps, i % taps);
-        list_columns(item);
+        npc_stencil_list_rows(item, i / taps, i % taps);
+        npc_stencil_list_columns(item);
         for (int64_t first = 0; first < kernel_rows; first += job->run_rows) {
             const int starts = i == 0 && first == 0,
                       ends = i + 1 == images && first + job->run_rows >= kernel_rows;
@@ -334,12 +241,12 @@ static void run_band(stencil_item *item, int64_t k) {
 
 /* Items in the order batch, outer pixel, output channels, row band, column band. */
 static void run_item(void *context, int64_t index, int thread) {
-    const stencil_job *job = context;
+    const npc_stencil_job *job = context;
     const npc_problem *problem = job->problem;
-    const stencil_recipe *recipe = job->recipe;
+    const npc_stencil_recipe *recipe = job->recipe;
     const npc_tensors *tensors = job->tensors;
     const int64_t outers = npc_outer_outputs(problem);
-    stencil_item item = {.job = job, .input = tensors->input};
+    npc_stencil_item item = {.job = job, .input = tensors->input};
     item.band.column = index % job->column_bands * recipe->band_columns;
     item.band.row = (index /= job->column_bands) % job->row_bands * recipe->band_rows;
     const int64_t chunk = (index /= job->row_bands) % job->chunks * recipe->channels;
@@ -358,7 +265,7 @@ static void run_item(void *context, int64_t index, int thread) {
     }
 }
 
-static npc_stencil_kind kernel_of(const stencil_job *job) {
+static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
     const int64_t step = job->reads_in_place ? job->columns.stride : 1, kernel = job->rows.kernel;
     const int shares = job->rows.stride == step && job->rows.dilation == 1 && job->run_rows == kernel;
     if (step == 2 && job->columns.dilation > 1) return NPC_STENCIL_HALF;
@@ -370,9 +277,9 @@ static npc_stencil_kind kernel_of(const stencil_job *job) {
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
                       char *workspace) {
     const npc_problem *problem = &plan->problem;
-    stencil_recipe recipe;
+    npc_stencil_recipe recipe;
     memcpy(&recipe, plan->recipe, sizeof recipe);
-    stencil_job job = {.plan = plan, .problem = problem, .recipe = &recipe, .tensors = tensors};
+    npc_stencil_job job = {.plan = plan, .problem = problem, .recipe = &recipe, .tensors = tensors};
     job.weights = weights;
     job.workspace = workspace;
     job.rows = npc_rows(problem);
@@ -382,14 +289,16 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.chunks = npc_ceil_div(problem->output_channels, recipe.channels);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
-    job.reads_in_place = job.columns.stride <= 2 && problem->padding_mode == NPC_PADDING_ZEROS &&
-                         npc_lies_in_rows(problem, &tensors->input) &&
-                         npc_counts_in_elements(problem, &tensors->input);
+    const int plain =
+        npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
+    job.stages = recipe.stages && !plain;
+    job.reads_in_place = masks(problem) && (plain || job.stages);
     job.kernel = kernel_of(&job);
     job.plain_bias =
         npc_is_compute(tensors->bias.scalar, problem->compute) && !tensors->bias.swapped &&
         ((uintptr_t)tensors->bias.data | (uintptr_t)tensors->bias.channel_stride) % (uintptr_t)job.size == 0;
-    job.stores = npc_column_stride(problem, &tensors->output) == job.size &&
+    job.stores = npc_is_compute(problem->scalar, problem->compute) &&
+                 npc_column_stride(problem, &tensors->output) == job.size &&
                  npc_counts_in_elements(problem, &tensors->output);
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *

@@ -45,14 +45,10 @@ static const char *weight_row(const npc_problem *problem, const npc_tensor *weig
 
 enum { WEIGHT_CHUNK = 128 };
 
-static void pack_weight_row(const npc_problem *problem, const npc_tensor *weight, const char *from,
-                            char *to) {
+static void pack_complex_row(const npc_problem *problem, const npc_tensor *weight, const char *from,
+                             char *to) {
     const int64_t taps = npc_columns(problem).kernel, stride = npc_column_stride(problem, weight);
     const int64_t size = (int64_t)npc_compute_size(problem->compute), reduction = npc_reduction(problem);
-    if (problem->parts == 1) {
-        npc_load_part(to, weight, problem->compute, from, stride, 0, taps);
-        return;
-    }
     long double parts[2 * WEIGHT_CHUNK]; /* the widest and best aligned */
     for (int64_t done = 0; done < taps; done += WEIGHT_CHUNK) {
         const int64_t count = npc_min(WEIGHT_CHUNK, taps - done);
@@ -65,25 +61,51 @@ static void pack_weight_row(const npc_problem *problem, const npc_tensor *weight
 
 void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
     const npc_problem *problem = &plan->problem;
-    const int64_t columns = npc_columns(problem).kernel,
-                  rows = npc_reduction(problem) / problem->parts / columns;
+    const int64_t columns = npc_columns(problem).kernel, reduction = npc_reduction(problem);
     const int64_t size = (int64_t)npc_compute_size(problem->compute);
-    for (int64_t k = 0; k < problem->output_channels; k++) {
-        char *to = (char *)packed + k * problem->parts * npc_reduction(problem) * size;
-        for (int64_t row = 0; row < rows; row++)
-            pack_weight_row(problem, weight, weight_row(problem, weight, k, row),
-                            to + row * columns * problem->parts * size);
+    if (problem->parts == 1) {
+        npc_weights_load(problem, weight, 0, problem->output_channels * reduction, packed);
+        return;
     }
+    for (int64_t k = 0; k < problem->output_channels; k++)
+        for (int64_t row = 0; row < reduction / problem->parts / columns; row++)
+            pack_complex_row(problem, weight, weight_row(problem, weight, k, row),
+                             (char *)packed + problem->parts * (k * reduction + row * columns) * size);
 }
 
-void npc_weights_load(const npc_problem *problem, const npc_tensor *weight, int64_t k, int64_t first,
-                      int64_t count, void *target) {
+/* Elements that lie one stride apart, in the weight's own order. */
+typedef struct {
+    int64_t count, stride;
+} weight_run;
+
+static void lengthen(weight_run *run, int *ended, int64_t extent, int64_t stride) {
+    if (extent == 1 || *ended) return;
+    if (run->count == 1) run->stride = stride;
+    *ended = stride != run->stride * run->count;
+    if (!*ended) run->count *= extent;
+}
+
+/* The longest runs that make up the whole weight: most often that is one. */
+static weight_run weight_run_of(const npc_problem *problem, const npc_tensor *weight) {
+    weight_run run = {1, 0};
+    int ended = 0;
+    for (int a = problem->spatial_axes - 1; a >= 0; a--)
+        lengthen(&run, &ended, problem->axis[a].kernel, weight->stride[a]);
+    lengthen(&run, &ended, npc_group_inputs(problem), weight->channel_stride);
+    lengthen(&run, &ended, problem->output_channels, weight->batch_stride);
+    return run;
+}
+
+void npc_weights_load(const npc_problem *problem, const npc_tensor *weight, int64_t first, int64_t count,
+                      void *target) {
+    const weight_run run = weight_run_of(problem, weight);
     const int64_t taps = npc_columns(problem).kernel, stride = npc_column_stride(problem, weight);
-    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    const int64_t rows = npc_reduction(problem) / taps, size = (int64_t)npc_compute_size(problem->compute);
     for (int64_t done = 0; done < count;) {
-        const int64_t column = (first + done) % taps, some = npc_min(taps - column, count - done);
+        const int64_t at = first + done, row = at / taps;
+        const int64_t some = npc_min(count - done, run.count - at % run.count);
         npc_load_part((char *)target + done * size, weight, problem->compute,
-                      weight_row(problem, weight, k, (first + done) / taps) + column * stride, stride, 0,
+                      weight_row(problem, weight, row / rows, row % rows) + at % taps * stride, run.stride, 0,
                       some);
         done += some;
     }

@@ -11,9 +11,9 @@ int64_t npc_reduction(const npc_problem *problem);
 size_t npc_weights_bytes(const npc_plan *plan);
 void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
 
-/* `count` elements of row k, of a real weight, from the first-th on. */
-void npc_weights_load(const npc_problem *problem, const npc_tensor *weight, int64_t k, int64_t first,
-                      int64_t count, void *target);
+/* `count` elements of a real weight from the first-th on, counted over all rows. */
+void npc_weights_load(const npc_problem *problem, const npc_tensor *weight, int64_t first, int64_t count,
+                      void *target);
 
 /* Of the compute type, real, in native order. */
 int npc_weights_have_plain_type(const npc_problem *problem, const npc_tensor *weight);

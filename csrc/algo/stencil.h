@@ -1,0 +1,56 @@
+/* What a run of the stencil algorithm knows, and how it finds what its kernels read. */
+#ifndef NPC_STENCIL_H
+#define NPC_STENCIL_H
+
+#include "../plan.h"
+#include "planes.h"
+
+typedef struct {
+    int64_t band_rows, band_columns;
+    int64_t channels;     /* output channels of an item */
+    int64_t listed_rows;  /* padded input rows under a band */
+    int64_t reach;        /* columns from the first one that the band's vectors read to the last */
+    int64_t stages; /* rows that are not plain are converted as they lie: little more than planes take */
+    int64_t plane_bytes, zero_bytes, row_bytes, column_bytes, sum_bytes; /* of a thread's workspace */
+} npc_stencil_recipe;
+
+typedef struct {
+    const npc_plan *plan;
+    const npc_problem *problem;
+    const npc_stencil_recipe *recipe;
+    const npc_tensors *tensors;
+    const char *weights;
+    char *workspace;
+    npc_axis rows, columns;
+    int64_t row_bands, column_bands, chunks;
+    int64_t size; /* bytes of a compute element */
+    int64_t run_rows; /* kernel rows at a time */
+    npc_stencil_kind kernel;
+    int reads_in_place; /* the input, or the rows that are converted as they lie */
+    int stages; /* converts them */
+    int plain_bias; /* of compute type, aligned */
+    int stores; /* into the result itself */
+} npc_stencil_job;
+
+/* One output channel over one band, as one thread sees it. */
+typedef struct {
+    const npc_stencil_job *job;
+    npc_band band;
+    npc_planes planes;
+    npc_tensor input; /* from the first channel of the group on */
+    char *output; /* first pixel of the band */
+    char *packed, *zeros, *sums;
+    const void **rows;
+    int64_t *columns;
+    int *from, *to;
+    int64_t inside_from, inside_to; /* vectors that begin here lie inside the input, under every tap */
+} npc_stencil_item;
+
+/* stencil_rows.c: rows of one input channel at one outer tap, where they lie, converted, or packed. */
+void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap);
+/* Offsets of the taps for the band's first vector. */
+void npc_stencil_list_columns(npc_stencil_item *item);
+/* Lanes of the vector at the band's column `at` that lie inside the input; 0 where all do, under every tap. */
+int npc_stencil_list_lanes(const npc_stencil_item *item, int64_t at);
+
+#endif

@@ -1,0 +1,112 @@
+/* What the kernels of stencil.c read: rows of the input where they lie, converted ones, or packed planes. */
+#include "../convert.h"
+#include "stencil.h"
+
+/* Lists the padded rows under the band at multiples that the kernels reach, m * stride + r * dilation. */
+static void list_packed_rows(const npc_stencil_item *item) {
+    const npc_stencil_job *job = item->job;
+    const npc_phases *phases = &item->planes.rows;
+    for (int64_t r = 0; r < job->rows.kernel; r++) {
+        const int64_t plane = r % phases->period * item->planes.columns.phases * item->planes.plane;
+        for (int64_t m = 0; m < item->band.rows; m++) {
+            const int64_t at = m + r / phases->period * phases->step;
+            item->rows[m * job->rows.stride + r * job->rows.dilation] =
+                item->packed + (plane + at * item->planes.columns.extent) * job->size;
+        }
+    }
+}
+
+/* Rows of one channel at one outer tap. */
+typedef struct {
+    const char *first; /* pixel; NULL where the padding is zero */
+    int64_t stride;
+} stencil_image;
+
+/* Converts the rows and columns under the band; all at once where they follow one another. */
+static stencil_image stage_rows(const npc_stencil_item *item, const char *image) {
+    const npc_stencil_job *job = item->job;
+    const npc_tensor *input = &item->input;
+    const npc_compute compute = job->problem->compute;
+    const int64_t row = item->band.row * job->rows.stride - job->rows.before;
+    const int64_t column = item->band.column * job->columns.stride - job->columns.before;
+    const int64_t top = npc_clamp(row, 0, job->rows.input), left = npc_clamp(column, 0, job->columns.input);
+    const int64_t rows = npc_clamp(row + job->recipe->listed_rows, top, job->rows.input) - top;
+    const int64_t columns = npc_clamp(column + job->recipe->reach, left, job->columns.input) - left;
+    const int64_t row_stride = npc_row_stride(job->problem, input),
+                  stride = npc_column_stride(job->problem, input);
+    const int joined = row_stride == columns * stride;
+    const stencil_image staged = {item->packed - (top * columns + left) * job->size, columns * job->size};
+    image += top * row_stride + left * stride;
+    for (int64_t i = 0; i < (joined ? 1 : rows); i++)
+        npc_load_part(item->packed + i * staged.stride, input, compute, image + i * row_stride, stride, 0,
+                      joined ? rows * columns : columns);
+    return staged;
+}
+
+static void list_rows_in_place(const npc_stencil_item *item, stencil_image image) {
+    const npc_stencil_job *job = item->job;
+    const int64_t first = item->band.row * job->rows.stride - job->rows.before;
+    const int64_t count =
+        (item->band.rows - 1) * job->rows.stride + (job->rows.kernel - 1) * job->rows.dilation + 1;
+    const int64_t low = image.first ? npc_clamp(-first, 0, count) : count;
+    const int64_t high = npc_clamp(job->rows.input - first, low, count);
+    /* Columns are counted from the input's first, so the zeros begin where the band does. */
+    const char *zeros =
+        item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
+    for (int64_t i = 0; i < low; i++) item->rows[i] = zeros;
+    for (int64_t i = low; i < high; i++) item->rows[i] = image.first + (first + i) * image.stride;
+    for (int64_t i = high; i < count; i++) item->rows[i] = zeros;
+}
+
+/* a / stride, rounded up, for the strides that are read in place: 1 and 2. Division is slow. */
+NPC_INLINE int64_t ceil_steps(int64_t a, int64_t stride) { return stride == 1 ? a : a / 2 + (a % 2 > 0); }
+
+void npc_stencil_list_columns(npc_stencil_item *item) {
+    const npc_stencil_job *job = item->job;
+    const npc_axis *axis = &job->columns;
+    const npc_phases *phases = &item->planes.columns;
+    const int64_t first = item->band.column * axis->stride - axis->before, lanes = job->plan->kernels->lanes;
+    const int64_t reach = (axis->kernel - 1) * axis->dilation + lanes * axis->stride;
+    for (int64_t c = 0; c < axis->kernel; c++)
+        item->columns[c] = job->reads_in_place
+                               ? first + c * axis->dilation
+                               : c % phases->period * item->planes.plane + c / phases->period * phases->step;
+    item->inside_from = job->reads_in_place ? ceil_steps(-first, axis->stride) : 0;
+    item->inside_to = item->band.columns;
+    if (job->reads_in_place)
+        item->inside_to = npc_min(item->inside_to, ceil_steps(axis->input - reach - first + 1, axis->stride));
+}
+
+int npc_stencil_list_lanes(const npc_stencil_item *item, int64_t at) {
+    const npc_stencil_job *job = item->job;
+    const npc_axis *axis = &job->columns;
+    const int lanes = job->plan->kernels->lanes;
+    const int64_t first = item->columns[0] + at * axis->stride;
+    if (at >= item->inside_from && at < item->inside_to) return 0;
+    for (int64_t c = 0; c < axis->kernel; c++) {
+        const int64_t start = first + c * axis->dilation;
+        item->from[c] = (int)npc_clamp(ceil_steps(-start, axis->stride), 0, lanes);
+        item->to[c] = (int)npc_clamp(ceil_steps(axis->input - start, axis->stride), item->from[c], lanes);
+    }
+    return 1;
+}
+
+void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap) {
+    const npc_stencil_job *job = item->job;
+    const npc_tensor *input = &item->input;
+    if (job->reads_in_place) {
+        const char *image = npc_outer_image(job->problem, input, item->band.outer, tap);
+        stencil_image rows = {image ? image + channel * input->channel_stride : NULL,
+                              npc_row_stride(job->problem, input)};
+        if (rows.first && job->stages) rows = stage_rows(item, rows.first);
+        list_rows_in_place(item, rows);
+        return;
+    }
+    const npc_taps_block taps = {channel, 1, tap, 1, 0, job->rows.kernel, 0, job->columns.kernel};
+    item->planes = npc_planes_of(job->problem, &taps, &item->band);
+    const npc_planes_source source = {job->problem, job->plan->kernels, input};
+    npc_planes_pack(&source, &taps, &item->band, &item->planes, item->packed);
+    npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
+              2 * job->plan->kernels->lanes);
+    list_packed_rows(item);
+}

@@ -252,7 +252,10 @@ class build_ext(_build_ext):
         ext.define_macros += clib.macros
         ext.extra_compile_args += clib.openmp_flags
         ext.extra_link_args += clib.link_flags
-        ext.depends += [*files("csrc/**/*.[ch]", "csrc/**/*.inc"), str(Path(clib.build_temp, "npconv_flags.txt"))]
+        ext.depends += [
+            *files("csrc/**/*.[ch]", "csrc/**/*.inc", "src/npconv/*.px[di]"),
+            str(Path(clib.build_temp, "npconv_flags.txt")),
+        ]
         if self.compiler.compiler_type != "msvc":
             flags = [flag for flag in common_flags(self.compiler) if flag not in ("-std=c11", *WARNINGS)]
             ext.extra_compile_args += flags

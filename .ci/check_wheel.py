@@ -31,7 +31,7 @@ def check_contents(names):
     tops = {name.split("/")[0] for name in names}
     strange = [top for top in tops if not re.fullmatch(r"npconv(-[^/]+\.dist-info|\.libs|\.dylibs)?", top)]
     assert not strange, f"beside the package: {strange}"
-    sources = [name for name in names if name.endswith((".c", ".pyx", ".inc", ".o", ".a"))]
+    sources = [name for name in names if name.endswith((".c", ".pyx", ".pxi", ".inc", ".o", ".a"))]
     assert not sources, f"sources and objects: {sources}"
 
 

@@ -72,22 +72,32 @@ def output_size(padded, kernel, stride, dilation):
 def convolve(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
              activation=None, data_format="channels_first", dtype=None):  # fmt: skip
     """The convolution, in the wide type for floats and complex numbers, in the result's own type for integers."""
-    input, weight = numpy.asarray(input), numpy.asarray(weight)
+    input, weight, dtype, batched = operands(input, weight, dtype, data_format)
     axes = weight.ndim - 2
-    dtype = result_type(input, weight, dtype)
-    input, weight = (a.astype(dtype).astype(wide_type(dtype)) for a in (input, weight))
-    batched = input.ndim == weight.ndim
-    input = input if batched else input[numpy.newaxis]
-    if data_format == "channels_last":
-        input = numpy.moveaxis(input, -1, 1)
     stride, dilation = per_axis(stride, axes), per_axis(dilation, axes)
     pairs = resolve_padding(padding, input.shape[2:], weight.shape[2:], stride, dilation)
     with numpy.errstate(all="ignore"):
         result = sum_of_taps(pad(input, pairs, padding_mode), weight, stride, dilation, groups)
+    return finished(result, bias, dtype, activation, data_format, batched)
+
+
+def operands(input, weight, dtype, data_format):
+    """In the wide type, the input batched and with its channels first; the result's type, and whether it is batched."""
+    input, weight = numpy.asarray(input), numpy.asarray(weight)
+    dtype = result_type(input, weight, dtype)
+    input, weight = (a.astype(dtype).astype(wide_type(dtype)) for a in (input, weight))
+    batched = input.ndim == weight.ndim
+    input = input if batched else input[numpy.newaxis]
+    return (numpy.moveaxis(input, -1, 1) if data_format == "channels_last" else input), weight, dtype, batched
+
+
+def finished(sums, bias, dtype, activation, data_format, batched):
+    """What a caller gets of sums."""
+    with numpy.errstate(all="ignore"):
         if bias is not None:
-            bias = numpy.asarray(bias).astype(dtype).astype(result.dtype)
-            result += bias.reshape(-1, *[1] * axes)
-        result = activate(result, activation)
+            bias = numpy.asarray(bias).astype(dtype).astype(sums.dtype)
+            sums = sums + bias.reshape(-1, *[1] * (sums.ndim - 2))
+        result = activate(sums, activation)
         if dtype.kind in "iu":
             result = result.astype(dtype)
     if data_format == "channels_last":
@@ -132,30 +142,15 @@ def sum_of_windows(padded, grouped, out, stride, dilation, multiply):
 def transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
               activation=None, data_format="channels_first", dtype=None):  # fmt: skip
     """The transposed convolution: each element of the input times the kernel, added where it falls; types as above."""
-    input, weight = numpy.asarray(input), numpy.asarray(weight)
+    input, weight, dtype, batched = operands(input, weight, dtype, data_format)
     axes = weight.ndim - 2
-    dtype = result_type(input, weight, dtype)
-    input, weight = (a.astype(dtype).astype(wide_type(dtype)) for a in (input, weight))
-    batched = input.ndim == weight.ndim
-    input = input if batched else input[numpy.newaxis]
-    if data_format == "channels_last":
-        input = numpy.moveaxis(input, -1, 1)
     stride, dilation, extra = (per_axis(value, axes) for value in (stride, dilation, output_padding))
     pairs, size = transposed_pairs(padding, input.shape[2:], weight.shape[2:], stride, dilation, extra)
     full = scatter(
         input, weight, [sum(pair) + n for pair, n in zip(pairs, size, strict=True)], stride, dilation, groups
     )
     inside = (slice(before, before + n) for (before, _), n in zip(pairs, size, strict=True))
-    with numpy.errstate(all="ignore"):
-        result = full[(slice(None), slice(None), *inside)]
-        if bias is not None:
-            result = result + numpy.asarray(bias).astype(dtype).astype(result.dtype).reshape(-1, *[1] * axes)
-        result = activate(result, activation)
-        if dtype.kind in "iu":
-            result = result.astype(dtype)
-    if data_format == "channels_last":
-        result = numpy.moveaxis(result, 1, -1)
-    return result if batched else result[0]
+    return finished(full[(slice(None), slice(None), *inside)], bias, dtype, activation, data_format, batched)
 
 
 def transposed_pairs(padding, size, kernel, stride, dilation, extra):

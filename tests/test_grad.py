@@ -6,7 +6,7 @@ import re
 import numpy
 import oracle
 import pytest
-from engines import ENGINES
+from engines import BACKENDS, ENGINES
 from sweeps import SWEEPS
 
 import npconv
@@ -265,6 +265,19 @@ def test_long_sums_stay_precise(backend):
     images, gradients = rng.random((1, 20, 300, 400), dtype="f"), rng.random((1, 20, 300, 400), dtype="f")
     result = grad.conv2d_weight(images, (20, 20, 1, 1), gradients)[..., 0, 0]
     numpy.testing.assert_allclose(result, numpy.einsum("nkhw,nchw->kc", gradients, images, dtype="d"), rtol=3e-6)
+
+
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="the NumPy backend adds one sample after the other")
+@pytest.mark.parametrize("channels", [1, 40])  # dot products, outer products
+def test_long_sums_are_cut_into_slices(channels):
+    """A sum so large that ones added to it are lost stands at the start: the other slices keep theirs."""
+    image = numpy.ones((2048, channels, 1, 2), "f")
+    gradient = image.copy()
+    gradient[0] = 2**24
+    with npconv.options(backend="compiled"):
+        result = grad.conv2d_weight(image, (channels, channels, 1, 1), gradient)
+    ones = result.astype("d") - 2 * 2**24
+    assert ones.min() > 0.8 * 2 * 2047
 
 
 def test_infinities_reach_their_taps_only(backend):

@@ -12,7 +12,7 @@ from engines import difference
 import npconv
 
 CASES = (
-    *(case for case in shapes.VARIED),
+    *shapes.VARIED,
     shapes.Case((1, 16, 13, 18), (16, 16, 3, 3), padding=1),
     shapes.Case((1, 17, 12, 12), (33, 17, 3, 3), padding=1),
     shapes.Case((2, 8, 30), (8, 8, 3), padding=1),

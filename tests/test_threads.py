@@ -1,6 +1,7 @@
 """Threads: ours, Python's, and other processes'."""
 
 import itertools
+import os
 import sys
 import sysconfig
 import threading
@@ -15,7 +16,7 @@ from engines import ENGINES, compiled_core, difference
 import npconv
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
-forks = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 LARGER = (
     shapes.Case((3, 20, 19, 17), (24, 20, 3, 3), padding=1),

@@ -4,7 +4,6 @@
 from cpython.buffer cimport (
     Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.string cimport memset
 
 import platform
 
@@ -12,23 +11,7 @@ import numpy
 
 from npconv._core cimport *
 
-cdef dict SCALARS = {
-    "b": NPC_SCALAR_int8, "B": NPC_SCALAR_uint8, "?": NPC_SCALAR_uint8,
-    "e": NPC_SCALAR_float16, "f": NPC_SCALAR_float32, "d": NPC_SCALAR_float64, "g": NPC_SCALAR_longdouble,
-    "F": NPC_SCALAR_float32, "D": NPC_SCALAR_float64, "G": NPC_SCALAR_longdouble,
-}
-cdef dict INTEGERS = {
-    ("i", 1): NPC_SCALAR_int8, ("u", 1): NPC_SCALAR_uint8, ("i", 2): NPC_SCALAR_int16, ("u", 2): NPC_SCALAR_uint16,
-    ("i", 4): NPC_SCALAR_int32, ("u", 4): NPC_SCALAR_uint32, ("i", 8): NPC_SCALAR_int64, ("u", 8): NPC_SCALAR_uint64,
-}
-cdef dict PADDING_MODES = {
-    "zeros": NPC_PADDING_ZEROS, "reflect": NPC_PADDING_REFLECT, "replicate": NPC_PADDING_REPLICATE,
-    "circular": NPC_PADDING_CIRCULAR, "symmetric": NPC_PADDING_SYMMETRIC,
-}
-cdef dict ACTIVATIONS = {
-    "clip": NPC_ACTIVATION_CLIP, "leaky_relu": NPC_ACTIVATION_LEAKY_RELU, "sigmoid": NPC_ACTIVATION_SIGMOID,
-    "tanh": NPC_ACTIVATION_TANH, "silu": NPC_ACTIVATION_SILU, "hardswish": NPC_ACTIVATION_HARDSWISH,
-}
+include "_describe.pxi"
 
 cdef object ndarray = numpy.ndarray
 cdef Py_ssize_t LARGE_RESULT = 32 << 20  # below that the C library keeps freed memory too
@@ -36,7 +19,19 @@ cdef Py_ssize_t LARGE_RESULT = 32 << 20  # below that the C library keeps freed 
 npc_parallel_start()
 
 
-cdef tuple _algorithm_names():
+ctypedef const npc_isa *(*isa_at)(int i) noexcept nogil
+
+
+cdef tuple isa_names(isa_at at):
+    cdef int i = 0
+    names = []
+    while at(i) != NULL:
+        names.append(at(i).name.decode())
+        i += 1
+    return tuple(names)
+
+
+cdef tuple algorithm_names():
     cdef int i = 0
     names = []
     while npc_algorithm_at(i) != NULL:
@@ -45,74 +40,17 @@ cdef tuple _algorithm_names():
     return tuple(names)
 
 
-ALGORITHMS = _algorithm_names()
+ALGORITHMS = algorithm_names()
 
 
 def config():
     """What this build has, and what of it runs here."""
-    cdef int i = 0, j = 0
-    built, usable = [], []
-    while npc_built_isa(i) != NULL:
-        built.append(npc_built_isa(i).name.decode())
-        i += 1
-    while npc_usable_isa(j) != NULL:
-        usable.append(npc_usable_isa(j).name.decode())
-        j += 1
-    openmp = f"version {npc_openmp_version()}" if npc_openmp_version() else None
     return {
-        "openmp": openmp, "isas": tuple(usable), "built_isas": tuple(built), "compiler": platform.python_compiler(),
+        "openmp": f"version {npc_openmp_version()}" if npc_openmp_version() else None,
+        "isas": isa_names(npc_usable_isa),
+        "built_isas": isa_names(npc_built_isa),
+        "compiler": platform.python_compiler(),
     }
-
-
-def plan(problem, options, prepacked=False):
-    """A CompiledPlan; ValueError when the options name an algorithm that refuses the problem.
-
-    `prepacked` says that its weights will be packed once for many runs, so that the packing costs nothing.
-    """
-    cdef CompiledPlan made = CompiledPlan()
-    cdef const char *wanted = NULL
-    describe(&made.plan.problem, problem, options)
-    describe_types(&made.tensors.input, problem, problem.input_dtype)
-    describe_types(&made.tensors.weight, problem, problem.weight_dtype)
-    describe_types(&made.tensors.output, problem, problem.dtype)
-    if problem.bias_dtype is not None:
-        describe_types(&made.tensors.bias, problem, problem.bias_dtype)
-    made.axes = problem.spatial_axes
-    made.batched = problem.batched
-    made.empty = problem.batch == 0
-    made.channels_last = problem.channels_last
-    made.shape, made.dtype = problem.output_shape, problem.dtype
-    made.allocate = kept_result if bytes_of(made.shape, made.dtype) >= LARGE_RESULT else numpy.empty
-    made.plan.threads = options.threads
-    made.plan.prepacked = prepacked
-    made.plan.isa = find_isa(options.isa)
-    if options.algorithm is not None:
-        algorithm_name = options.algorithm.encode()
-        wanted = algorithm_name
-    if npc_plan_make(&made.plan, wanted) != NPC_OK:
-        reasons = dict(made.refused)
-        raise ValueError(
-            f"{problem.function}: algorithm {options.algorithm!r} refuses this problem: "
-            f"{reasons.get(options.algorithm, 'the compiled backend has no such algorithm')}"
-        )
-    return made
-
-
-def plan_weight_gradient(problem, options):
-    """A WeightGradientPlan."""
-    cdef WeightGradientPlan made = WeightGradientPlan()
-    describe(&made.plan.problem, problem, options)
-    describe_types(&made.tensors.input, problem, problem.input_dtype)
-    describe_types(&made.tensors.output, problem, problem.weight_dtype)
-    describe_types(&made.tensors.weight, problem, problem.dtype)
-    made.axes = problem.spatial_axes
-    made.batched = problem.batched
-    made.empty = problem.batch == 0
-    made.channels_last = problem.channels_last
-    made.plan.most_threads = options.threads
-    made.plan.isa = find_isa(options.isa)
-    npc_weight_gradient_make(&made.plan)
-    return made
 
 
 cdef class Memory:
@@ -134,29 +72,6 @@ cdef class Memory:
         PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
 
 
-def take_kernels(int threads, weight, taps, out):
-    """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
-    cdef npc_kernel_order order
-    cdef Py_buffer[3] views
-    cdef int taken = 0
-    order.groups, order.inputs, order.outputs, order.kernel = weight.shape
-    order.places, order.taken = taps.shape
-    order.element = weight.itemsize
-    try:
-        for array in (weight, out, taps):
-            PyObject_GetBuffer(array, &views[taken], PyBUF_STRIDES)
-            taken += 1
-        order.source = <const char *> views[0].buf
-        order.to = <char *> views[1].buf
-        order.taps = <const int64_t *> views[2].buf
-        with nogil:
-            npc_take_kernels(&order, threads)
-    finally:
-        while taken:
-            taken -= 1
-            PyBuffer_Release(&views[taken])
-
-
 cdef Py_ssize_t bytes_of(tuple shape, dtype):
     cdef Py_ssize_t size = dtype.itemsize
     for n in shape:
@@ -169,123 +84,36 @@ def kept_result(tuple shape, dtype):
     return ndarray(shape, dtype, Memory(bytes_of(shape, dtype)))
 
 
-cdef const npc_isa *find_isa(name) except NULL:
+def plan(problem, options, prepacked=False):
+    """A CompiledPlan; ValueError when the options name an algorithm that refuses the problem.
+
+    `prepacked` says that its weights will be packed once for many runs, so that the packing costs nothing.
+    """
+    cdef CompiledPlan made = CompiledPlan()
     cdef const char *wanted = NULL
-    cdef const npc_isa *found
-    if name is not None:
-        encoded = name.encode()
-        wanted = encoded
-    found = npc_find_isa(wanted)
-    if found == NULL:
-        raise ValueError(f"isa {name!r} does not run on this machine, or was not built")
-    return found
-
-
-cdef int scalar_of(dtype) except -1:
-    return INTEGERS[dtype.kind, dtype.itemsize] if dtype.kind in "iu" else SCALARS[dtype.char]
-
-
-cdef int describe_types(npc_tensor *tensor, problem, dtype) except -1:
-    if problem.must_cast(dtype):
-        dtype = problem.dtype
-    tensor.scalar = <npc_scalar> scalar_of(dtype)
-    tensor.parts = 2 if dtype.kind == "c" else 1
-    tensor.swapped = not dtype.isnative
-    return 0
-
-
-cdef int describe(npc_problem *target, problem, options) except -1:
-    cdef int a
-    target.spatial_axes = problem.spatial_axes
-    target.batch = max(problem.batch, 1)  # an empty batch is planned as any other, and never run
-    target.groups = problem.groups
-    target.input_channels = problem.input_channels
-    target.output_channels = problem.output_channels
-    for a in range(target.spatial_axes):
-        target.axis[a].input = problem.input_size[a]
-        target.axis[a].kernel = problem.kernel_size[a]
-        target.axis[a].output = problem.output_size[a]
-        target.axis[a].stride = problem.stride[a]
-        target.axis[a].dilation = problem.dilation[a]
-        target.axis[a].before = problem.padding[a][0]
-    target.padding_mode = <npc_padding_mode> (<int> PADDING_MODES[problem.padding_mode])
-    target.activation = <npc_activation> NPC_ACTIVATION_NONE
-    if problem.activation is not None:
-        name, target.activation_a, target.activation_b = problem.activation
-        target.activation = <npc_activation> (<int> ACTIVATIONS[name])
-    target.has_bias = problem.bias_dtype is not None
-    target.strict = options.precision == "strict"
-    target.scalar = <npc_scalar> scalar_of(problem.dtype)
-    target.parts = 2 if problem.dtype.kind == "c" else 1
-    target.compute = npc_compute_of(target.scalar)
-    return 0
-
-
-cdef void place(npc_tensor *tensor, const Py_buffer *view, int axes, bint batched, bint channels_last) noexcept:
-    cdef int first = 1 if batched else 0
-    cdef int spatial = first if channels_last else first + 1
-    cdef int a
-    tensor.data = <char *> view.buf
-    tensor.batch_stride = view.strides[0] if batched else 0
-    tensor.channel_stride = view.strides[first + axes if channels_last else first]
-    for a in range(axes):
-        tensor.stride[a] = view.strides[spatial + a]
-
-
-def plan_folding(problem, options):
-    """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
-    cdef CompiledFolding made = CompiledFolding()
-    describe(&made.problem, problem, options)
-    describe_types(&made.tensor, problem, problem.input_dtype)
-    made.folds = problem.operation == "fold"
-    made.axes = 1 if made.folds else problem.spatial_axes
-    made.batched = problem.batched
+    describe(&made.plan.problem, problem, options)
+    describe_types(&made.tensors.input, problem, problem.input_dtype)
+    describe_types(&made.tensors.weight, problem, problem.weight_dtype)
+    describe_types(&made.tensors.output, problem, problem.dtype)
+    if problem.bias_dtype is not None:
+        describe_types(&made.tensors.bias, problem, problem.bias_dtype)
+    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
     made.empty = problem.batch == 0
-    made.most_threads = npc_fold_threads(&made.problem, options.threads)
+    made.shape, made.dtype = problem.output_shape, problem.dtype
+    made.allocate = kept_result if bytes_of(made.shape, made.dtype) >= LARGE_RESULT else numpy.empty
+    made.plan.threads = options.threads
+    made.plan.prepacked = prepacked
+    made.plan.isa = find_isa(options.isa)
+    if options.algorithm is not None:
+        algorithm_name = options.algorithm.encode()
+        wanted = algorithm_name
+    if npc_plan_make(&made.plan, wanted) != NPC_OK:
+        reasons = dict(made.refused)
+        raise ValueError(
+            f"{problem.function}: algorithm {options.algorithm!r} refuses this problem: "
+            f"{reasons.get(options.algorithm, 'the compiled backend has no such algorithm')}"
+        )
     return made
-
-
-cdef class CompiledFolding:
-    """One `unfold` or `fold`; immutable once made, so any number of threads may run it at once."""
-
-    cdef npc_problem problem
-    cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
-    cdef int axes, most_threads
-    cdef bint batched, empty, folds
-
-    def __cinit__(self):
-        memset(&self.problem, 0, sizeof(npc_problem))
-        memset(&self.tensor, 0, sizeof(npc_tensor))
-
-    @property
-    def backend(self):
-        return "compiled"
-
-    @property
-    def threads(self):
-        return npc_thread_limit(self.most_threads)
-
-    def run(self, input, out):
-        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
-        cdef npc_tensor tensor = self.tensor
-        cdef npc_status status = NPC_OK
-        cdef Py_buffer given, result
-        if self.empty:
-            return
-        PyObject_GetBuffer(input, &given, PyBUF_STRIDES)
-        try:
-            PyObject_GetBuffer(out, &result, PyBUF_STRIDES | PyBUF_WRITABLE)
-            place(&tensor, &given, self.axes, self.batched, False)
-            with nogil:
-                if self.folds:
-                    status = npc_fold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
-                else:
-                    npc_unfold(&self.problem, self.most_threads, &tensor, <char *> result.buf)
-            PyBuffer_Release(&result)
-        finally:
-            PyBuffer_Release(&given)
-        if status == NPC_NO_MEMORY:
-            raise MemoryError("no memory for the sums of a few rows a thread")
 
 
 cdef class PackedWeights:
@@ -302,14 +130,10 @@ cdef class CompiledPlan:
 
     cdef npc_plan plan
     cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
-    cdef int axes
-    cdef bint batched, channels_last, empty
+    cdef Layout image, kernel
+    cdef bint empty
     cdef object shape, dtype  # of the result
     cdef readonly object allocate
-
-    def __cinit__(self):
-        memset(&self.plan, 0, sizeof(npc_plan))
-        memset(&self.tensors, 0, sizeof(npc_tensors))
 
     @property
     def backend(self):
@@ -356,7 +180,7 @@ cdef class CompiledPlan:
         if packed.data == NULL:
             raise MemoryError(f"no memory for {npc_plan_packed_bytes(&self.plan)} bytes of packed weights")
         PyObject_GetBuffer(weight, &view, PyBUF_STRIDES)
-        place(&tensor, &view, self.axes, True, False)
+        place(&tensor, &view, self.kernel)
         with nogil:
             npc_plan_pack(&self.plan, &tensor, packed.data)
         PyBuffer_Release(&view)
@@ -368,35 +192,22 @@ cdef class CompiledPlan:
 
     cdef int execute(self, input, weight, bias, out, PackedWeights packed) except -1:
         cdef const void *packed_data = NULL if packed is None else packed.data
-        cdef npc_tensors tensors
-        cdef Py_buffer[4] views
-        cdef int taken = 0, axes = self.axes
+        cdef npc_tensors tensors = self.tensors
+        cdef Buffers buffers
         cdef npc_status status
         if self.empty:
             return 0
+        buffers.count = 0
         try:
-            PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)
-            taken = 1
-            PyObject_GetBuffer(weight, &views[1], PyBUF_STRIDES)
-            taken = 2
-            PyObject_GetBuffer(out, &views[2], PyBUF_STRIDES | PyBUF_WRITABLE)
-            taken = 3
+            place(&tensors.input, acquire(&buffers, input), self.image)
+            place(&tensors.weight, acquire(&buffers, weight), self.kernel)
+            place(&tensors.output, acquire(&buffers, out, PyBUF_WRITABLE), self.image)
             if bias is not None:
-                PyObject_GetBuffer(bias, &views[3], PyBUF_STRIDES)
-                taken = 4
-            tensors = self.tensors
-            place(&tensors.input, &views[0], axes, self.batched, self.channels_last)
-            place(&tensors.weight, &views[1], axes, True, False)
-            place(&tensors.output, &views[2], axes, self.batched, self.channels_last)
-            if bias is not None:
-                tensors.bias.data = <char *> views[3].buf
-                tensors.bias.channel_stride = views[3].strides[0]
+                place(&tensors.bias, acquire(&buffers, bias), BIAS)
             with nogil:
                 status = npc_plan_run(&self.plan, &tensors, packed_data)
         finally:
-            while taken:
-                taken -= 1
-                PyBuffer_Release(&views[taken])
+            release(&buffers)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace and for packed weights")
         return 0
@@ -453,17 +264,28 @@ def remember(CompiledPlan plan, options, function, input, weight, bias, tuple se
     seen[key] = plan
 
 
+def plan_weight_gradient(problem, options):
+    """A WeightGradientPlan."""
+    cdef WeightGradientPlan made = WeightGradientPlan()
+    describe(&made.plan.problem, problem, options)
+    describe_types(&made.tensors.input, problem, problem.input_dtype)
+    describe_types(&made.tensors.output, problem, problem.weight_dtype)
+    describe_types(&made.tensors.weight, problem, problem.dtype)
+    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
+    made.empty = problem.batch == 0
+    made.plan.most_threads = options.threads
+    made.plan.isa = find_isa(options.isa)
+    npc_weight_gradient_make(&made.plan)
+    return made
+
+
 cdef class WeightGradientPlan:
     """The gradient of one convolution's weight on this machine, as immutable as a CompiledPlan."""
 
     cdef npc_weight_gradient plan
     cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
-    cdef int axes
-    cdef bint batched, channels_last, empty
-
-    def __cinit__(self):
-        memset(&self.plan, 0, sizeof(npc_weight_gradient))
-        memset(&self.tensors, 0, sizeof(npc_tensors))
+    cdef Layout image, kernel
+    cdef bint empty
 
     backend = "compiled"
     algorithm = "weight_gradient"
@@ -488,27 +310,89 @@ cdef class WeightGradientPlan:
     def run(self, input, weight, bias, out, packed=None):
         """`weight` is the gradient of the output, `out` becomes that of the weight; otherwise as CompiledPlan.run."""
         cdef npc_tensors tensors = self.tensors
-        cdef Py_buffer[3] views
-        cdef int taken = 0, axes = self.axes
+        cdef Buffers buffers
         cdef npc_status status
         if self.empty:
             out.fill(0)
             return
+        buffers.count = 0
         try:
-            PyObject_GetBuffer(input, &views[0], PyBUF_STRIDES)
-            taken = 1
-            PyObject_GetBuffer(weight, &views[1], PyBUF_STRIDES)
-            taken = 2
-            PyObject_GetBuffer(out, &views[2], PyBUF_STRIDES | PyBUF_WRITABLE)
-            taken = 3
-            place(&tensors.input, &views[0], axes, self.batched, self.channels_last)
-            place(&tensors.output, &views[1], axes, self.batched, self.channels_last)
-            place(&tensors.weight, &views[2], axes, True, False)
+            place(&tensors.input, acquire(&buffers, input), self.image)
+            place(&tensors.output, acquire(&buffers, weight), self.image)
+            place(&tensors.weight, acquire(&buffers, out, PyBUF_WRITABLE), self.kernel)
             with nogil:
                 status = npc_weight_gradient_run(&self.plan, &tensors)
         finally:
-            while taken:
-                taken -= 1
-                PyBuffer_Release(&views[taken])
+            release(&buffers)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace")
+
+
+def plan_folding(problem, options):
+    """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
+    cdef CompiledFolding made = CompiledFolding()
+    describe(&made.problem, problem, options)
+    describe_types(&made.tensor, problem, problem.input_dtype)
+    made.folds = problem.operation == "fold"
+    made.layout = Layout(1 if made.folds else problem.spatial_axes, problem.batched, False)
+    made.empty = problem.batch == 0
+    made.most_threads = npc_fold_threads(&made.problem, options.threads)
+    return made
+
+
+cdef class CompiledFolding:
+    """One `unfold` or `fold`; immutable once made, so any number of threads may run it at once."""
+
+    cdef npc_problem problem
+    cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
+    cdef Layout layout
+    cdef int most_threads
+    cdef bint empty, folds
+
+    @property
+    def backend(self):
+        return "compiled"
+
+    @property
+    def threads(self):
+        return npc_thread_limit(self.most_threads)
+
+    def run(self, input, out):
+        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
+        cdef npc_tensor tensor = self.tensor
+        cdef npc_status status = NPC_OK
+        cdef Buffers buffers
+        cdef char *result
+        if self.empty:
+            return
+        buffers.count = 0
+        try:
+            place(&tensor, acquire(&buffers, input), self.layout)
+            result = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
+            with nogil:
+                if self.folds:
+                    status = npc_fold(&self.problem, self.most_threads, &tensor, result)
+                else:
+                    npc_unfold(&self.problem, self.most_threads, &tensor, result)
+        finally:
+            release(&buffers)
+        if status == NPC_NO_MEMORY:
+            raise MemoryError("no memory for the sums of a few rows a thread")
+
+
+def take_kernels(int threads, weight, taps, out):
+    """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
+    cdef npc_kernel_order order
+    cdef Buffers buffers
+    buffers.count = 0
+    order.groups, order.inputs, order.outputs, order.kernel = weight.shape
+    order.places, order.taken = taps.shape
+    order.element = weight.itemsize
+    try:
+        order.source = <const char *> acquire(&buffers, weight).buf
+        order.to = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
+        order.taps = <const int64_t *> acquire(&buffers, taps).buf
+        with nogil:
+            npc_take_kernels(&order, threads)
+    finally:
+        release(&buffers)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from numpy.lib.stride_tricks import as_strided
 
+from npconv._numpy_padding import Axis, covered
+
 if TYPE_CHECKING:
     from npconv.arguments import Array, DType
     from npconv.options import Options
@@ -76,7 +78,7 @@ class NumpyPlan:
         p = self._problem
         image, result = self._channels_first(input), self._channels_first(out)
         weights = weight.reshape(p.groups, self._group_outputs, self._reduction)
-        dtype = self._compute_dtype(image, weight)
+        dtype = self._compute_dtype(self._reduction, image, weight)
         with numpy.errstate(all="ignore"):
             offsets = None if bias is None else bias.astype(_compute_dtypes(p.dtype)[0]).reshape(p.groups, -1, 1)
             for block in _blocks((p.batch, p.groups, *p.output_size), self._steps):
@@ -99,10 +101,10 @@ class NumpyPlan:
             array = array[numpy.newaxis]
         return numpy.moveaxis(array, -1, 1) if self._problem.channels_last else array
 
-    def _compute_dtype(self, image: Array, weight: Array) -> DType:
-        """The type of the sums. Integers go through BLAS as float64 where every partial sum is exact in it."""
+    def _compute_dtype(self, products: int, first: Array, second: Array) -> DType:
+        """The type of sums of so many. Integers go through BLAS as float64 where every partial sum is exact in it."""
         own, *exact = _compute_dtypes(self._problem.dtype)
-        if exact and self._reduction * _largest(image) * _largest(weight) <= 2**53:
+        if exact and products * _largest(first) * _largest(second) <= 2**53:
             return exact[0]
         return own
 
@@ -111,8 +113,8 @@ class NumpyPlan:
         p = self._problem
         samples, groups, *outputs = block
         given = zip(outputs, p.input_size, p.kernel_size, p.stride, p.dilation, p.padding, strict=True)
-        axes = [_Axis(*axis) for axis in given]
-        source = _padded(image[_slice(samples), _slice(groups, self._group_inputs)], axes, p.padding_mode, dtype)
+        axes = [Axis(*axis) for axis in given]
+        source = covered(image[_slice(samples), _slice(groups, self._group_inputs)], axes, p.padding_mode, dtype)
         # Axes of one window or one tap are left out: NumPy's limit on axes holds for the view as well.
         spatial = list(zip(axes, source.strides[2:], strict=True))
         taps = [(axis.kernel, step * axis.tap_step) for axis, step in spatial if axis.kernel > 1]
@@ -138,26 +140,17 @@ class NumpyPlan:
 class WeightGradientPlan(NumpyPlan):
     """The gradient of a convolution's weight, over the same blocks: the product of the gradient with the windows."""
 
-    algorithm = "matmul"
-
     def run(self, input: Array, weight: Array, bias: Array | None, out: Array, packed: None = None) -> None:
         """`weight` is the gradient of the output, `out` becomes that of the weight."""
         p = self._problem
         image, gradient = self._channels_first(input), self._channels_first(weight)
         sums = numpy.zeros((p.groups, self._group_outputs, self._reduction), compute_dtype(p.dtype))
-        dtype = self._gradient_dtype(image, gradient) if p.batch else sums.dtype
+        samples, _, *box = self._steps
+        dtype = self._compute_dtype(samples * math.prod(box), image, gradient) if p.batch else sums.dtype
         with numpy.errstate(all="ignore"):
             for block in _blocks((p.batch, p.groups, *p.output_size), self._steps):
                 self._add(sums, image, gradient, block, dtype)
             numpy.copyto(out, sums.reshape(out.shape), casting="unsafe")
-
-    def _gradient_dtype(self, image: Array, gradient: Array) -> DType:
-        """As `_compute_dtype`, for the sums of one block."""
-        own, *exact = _compute_dtypes(self._problem.dtype)
-        samples, _, *box = self._steps
-        if exact and samples * math.prod(box) * _largest(image) * _largest(gradient) <= 2**53:
-            return exact[0]
-        return own
 
     def _add(self, sums: Array, image: Array, gradient: Array, block: _Block, dtype: DType) -> None:
         samples, groups, *outputs = block
@@ -167,108 +160,14 @@ class WeightGradientPlan(NumpyPlan):
         into = sums[_slice(groups)]
         for sample in range(len(samples)):
             windows = columns[sample].swapaxes(-1, -2)
+            if dtype.kind == "c":
+                windows = windows.conj()
             product = numpy.empty((len(groups), self._group_outputs, self._reduction), dtype)
             if dtype.char in "fdFD":
-                numpy.matmul(part[sample], windows.conj() if dtype.kind == "c" else windows, out=product)
+                numpy.matmul(part[sample], windows, out=product)
             else:
-                conjugate = windows.conj() if dtype.kind == "c" else windows
-                numpy.einsum("gkp,gpr->gkr", part[sample], conjugate, out=product)
+                numpy.einsum("gkp,gpr->gkr", part[sample], windows, out=product)
             into += product if product.dtype == into.dtype else product.astype(numpy.int64).astype(into.dtype)
-
-
-class _Axis:
-    """What the windows of some neighbouring outputs read along one axis, and where that is found in `_padded`."""
-
-    __slots__ = ("first", "inside", "kernel", "output_step", "outputs", "positions", "size", "stop", "tap_step")
-
-    def __init__(
-        self, outputs: range, size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int]
-    ) -> None:
-        self.outputs, self.size, self.kernel = outputs, size, kernel
-        self.first = outputs.start * stride - padding[0]
-        self.stop = (outputs.stop - 1) * stride - padding[0] + (kernel - 1) * dilation + 1
-        self.inside = self.first >= 0 and self.stop <= size
-        self.tap_step, self.output_step = dilation, stride
-        self.positions: Array | None = None
-
-    def compact(self) -> None:
-        """Where windows are far apart, an entry for each tap of each of them takes less than the whole stretch."""
-        count = len(self.outputs)
-        if self.stop - self.first > self.kernel * count:
-            taps = numpy.arange(self.kernel, dtype=numpy.int64) * self.tap_step
-            windows = numpy.arange(count, dtype=numpy.int64) * self.output_step
-            self.positions = (self.first + taps[:, numpy.newaxis] + windows).ravel()
-            self.tap_step, self.output_step = count, 1
-
-    @property
-    def sliceable(self) -> bool:
-        return self.inside and self.positions is None
-
-    @property
-    def growth(self) -> float:
-        """The length of this axis in `_padded` relative to the source; 0 where it costs no copy."""
-        if self.sliceable:
-            return 0
-        return (self.stop - self.first if self.positions is None else len(self.positions)) / self.size
-
-
-def _padded(source: Array, axes: list[_Axis], mode: str, dtype: DType) -> Array:
-    """What the windows cover of (samples, channels, *spatial), padding included; a view where no padding is met."""
-    if all(axis.inside for axis in axes):
-        return _at(source, 2, *(slice(axis.first, axis.stop) for axis in axes))
-    for axis in axes:
-        axis.compact()
-    if mode == "zeros" and all(axis.positions is None for axis in axes):
-        return _zero_padded(source, axes, dtype)
-    # What narrows the source most comes first, so that copies in between stay small.
-    for number in sorted(range(len(axes)), key=lambda number: axes[number].growth):
-        source = _gathered(source, number + 2, axes[number], mode)
-    return source
-
-
-def _zero_padded(source: Array, axes: list[_Axis], dtype: DType) -> Array:
-    padded = numpy.zeros((*source.shape[:2], *(axis.stop - axis.first for axis in axes)), dtype)
-    read, write = [], []
-    for axis in axes:
-        start, stop = max(axis.first, 0), min(axis.stop, axis.size)
-        if start >= stop:
-            return padded
-        read.append(slice(start, stop))
-        write.append(slice(start - axis.first, stop - axis.first))
-    numpy.copyto(_at(padded, 2, *write), _at(source, 2, *read), casting="unsafe")
-    return padded
-
-
-def _at(array: Array, axis: int, *index: slice | Array) -> Array:
-    """The array indexed from an axis on."""
-    everything: tuple[slice | Array, ...] = (slice(None),) * axis
-    part: Array = array[everything + index]
-    return part
-
-
-def _gathered(source: Array, number: int, axis: _Axis, mode: str) -> Array:
-    """The source with one axis as `_padded` wants it."""
-    if axis.sliceable:
-        return _at(source, number, slice(axis.first, axis.stop))
-    positions = numpy.arange(axis.first, axis.stop, dtype=numpy.int64) if axis.positions is None else axis.positions
-    gathered = _at(source, number, _border(positions, axis.size, mode))
-    if mode == "zeros":
-        gathered.swapaxes(0, number)[(positions < 0) | (positions >= axis.size)] = 0
-    return gathered
-
-
-def _border(positions: Array, size: int, mode: str) -> Array:
-    """The elements of an axis that stand at positions in and around it."""
-    if mode == "circular":
-        elements = positions % size
-    elif mode == "reflect":
-        elements = size - 1 - numpy.abs(size - 1 - numpy.abs(positions))
-    elif mode == "symmetric":
-        elements = positions % (2 * size)
-        elements = numpy.minimum(elements, 2 * size - 1 - elements)
-    else:
-        elements = positions.clip(0, size - 1)
-    return elements
 
 
 def _multiply(weights: Array, columns: Array, dtype: DType) -> Array:
@@ -349,20 +248,6 @@ def finish(sums: Array, activation: tuple[str, float, float] | None, dtype: DTyp
     with numpy.errstate(all="ignore"):
         sums = sums.astype(compute_dtype(dtype))
         return (sums if activation is None else _activate(sums, *activation)).astype(dtype, copy=False)
-
-
-def fold_border(padded: Array, number: int, size: int, pair: tuple[int, int], mode: str) -> Array:
-    """What is left of an axis of `size` and its padding when each element of that is added to the one it repeats."""
-    folded = _at(padded, number, slice(pair[0], pair[0] + size)).copy()
-    sides = (-pair[0], 0, slice(0, pair[0])), (size, size + pair[1], slice(pair[0] + size, None))
-    for first, stop, side in sides:
-        border, target = _at(padded, number, side).swapaxes(0, number), folded.swapaxes(0, number)
-        elements = _border(numpy.arange(first, stop, dtype=numpy.int64), size, mode)
-        if mode == "replicate":
-            target[elements[:1]] += border.sum(0, dtype=border.dtype)
-        else:
-            target[elements] += border  # no element twice on one side
-    return folded
 
 
 def compute_dtype(dtype: DType) -> DType:

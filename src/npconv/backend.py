@@ -109,15 +109,10 @@ def _take_kernels(threads: int, weight: Array, taps: Array) -> Array:
     return taken
 
 
-def again(
-    options: Options, function: str, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...]
-) -> Array | None:
-    """The result of a call like one that was remembered, else None."""
-    return None
-
-
-if unavailable is None:
-    again = _core.again
+# The result of a call like one that was remembered, else None.
+again: Callable[[Options, str, Any, Any, Any, tuple[Any, ...]], Array | None] = (
+    _core.again if unavailable is None else lambda *call: None
+)
 
 
 def allocator(plan: ExecutionPlan) -> Callable[[tuple[int, ...], numpy.dtype[Any]], Array]:
@@ -133,19 +128,16 @@ def remember(plan: ExecutionPlan, options: Options, call: tuple[Any, ...]) -> No
 
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> ExecutionPlan:
     """ValueError if a forced algorithm does not take the problem, RuntimeError if a forced backend is missing."""
+    chosen = choose(options)
+    compiled = chosen == "compiled"
     if problem.operation == "transposed":
-        kernels = partial(_take_kernels, options.threads) if choose(options) == "compiled" else _numpy.take_kernels
-        return phases.plan(problem, choose(options), lambda phase: plan(phase, options, prepacked), kernels)
+        kernels = partial(_take_kernels, options.threads) if compiled else _numpy.take_kernels
+        return phases.plan(problem, chosen, lambda phase: plan(phase, options, prepacked), kernels)
     if problem.operation == "weight_gradient":
-        compiled = choose(options) == "compiled"
         return _core.plan_weight_gradient(problem, options) if compiled else _numpy.WeightGradientPlan(problem)
-    if choose(options) == "compiled":
-        return _core.plan(problem, options, prepacked)
-    return _numpy.plan(problem, options)
+    return _core.plan(problem, options, prepacked) if compiled else _numpy.plan(problem, options)
 
 
 def plan_folding(problem: Problem, options: Options) -> FoldingPlan:
     """As `plan`, for `unfold` and `fold`, which know one algorithm a backend."""
-    if choose(options) == "compiled":
-        return _core.plan_folding(problem, options)
-    return NumpyFolding(problem)
+    return _core.plan_folding(problem, options) if choose(options) == "compiled" else NumpyFolding(problem)

@@ -13,8 +13,8 @@ from npconv import backend
 from npconv._numpy import compute_dtype, finish
 from npconv._numpy_causal import sum_taps
 from npconv.arguments import Activation, Arguments, Array, DType, IntPerAxis, as_array
-from npconv.functional import planned, prepare, run_call
-from npconv.layers import Settings, _Conv, _Weights
+from npconv.functional import plan_call, prepare, run_call
+from npconv.layers import ConvolutionLayer, Settings, Weights
 from npconv.options import Options, in_force
 from npconv.problem import Problem, build, check_piece
 
@@ -32,7 +32,7 @@ class _Part(NamedTuple):
     weight: Array
 
 
-class CausalConv1d(_Conv):
+class CausalConv1d(ConvolutionLayer):
     """A layer over signals that come in pieces: no output depends on later inputs, and what was heard last is carried.
 
     >>> import numpy, npconv
@@ -150,7 +150,7 @@ class CausalConv1d(_Conv):
         outputs = self._outputs(heard if heard.ndim == 3 else heard[numpy.newaxis], weights, settings)
         return outputs.reshape(*piece.shape[:-2], *outputs.shape[1:]), heard[..., piece.shape[-1] :].copy()
 
-    def _outputs(self, heard: Array, weights: _Weights, settings: Settings) -> Array:
+    def _outputs(self, heard: Array, weights: Weights, settings: Settings) -> Array:
         """``(N, K, L)`` for ``(N, C, reach + L)``."""
         weight, bias = weights.weight, weights.bias
         length = heard.shape[2] - self._reach
@@ -170,7 +170,7 @@ class CausalConv1d(_Conv):
         if backend.choose(options) == "compiled":
             sums = _sum_parts(_ordered(options), heard, weights, problem)
         elif problem.dtype.kind in "iu":  # exact in any order
-            sums = run_call(prepare(problem.function, heard, weight, bias, 1, 0, *settings[2:], None))
+            sums = run_call(prepare(problem.function, heard, weight, bias, (1, 0, *settings[2:])))
         else:
             sums = sum_taps(heard, weight, bias, problem)
         if problem.activation is None and sums.dtype == problem.dtype:
@@ -180,11 +180,10 @@ class CausalConv1d(_Conv):
     def __repr__(self) -> str:
         _, _, _, groups, _, activation, _ = self._settings
         shape = self.weight.shape
-        text = [str(shape[1] * groups), str(shape[0]), f"kernel_size={shape[2]}"]
-        text += [f"dilation={self._dilation}"] * (self._dilation != 1)
-        text += [f"groups={groups}"] * (groups != 1) + ["bias=False"] * (self.bias is None)
-        text += [f"activation={activation!r}"] * (activation is not None)
-        return f"{type(self).__name__}({', '.join(text)})"
+        return self._text(
+            shape[1] * groups, shape[0], kernel_size=shape[2], dilation=self._dilation, groups=groups,
+            bias=self.bias is not None, activation=activation,
+        )  # fmt: skip
 
 
 def _after(state: Array | None, piece: Array, reach: int) -> Array:
@@ -210,7 +209,7 @@ def _ordered(options: Options) -> Options:
     return options.changed({"algorithm": "direct", "precision": "strict"})
 
 
-def _sum_parts(options: Options, heard: Array, weights: _Weights, problem: Problem) -> Array:
+def _sum_parts(options: Options, heard: Array, weights: Weights, problem: Problem) -> Array:
     """The reduction in parts so small that nothing about the length of a piece can make the algorithm split them."""
     dtype = compute_dtype(problem.dtype)
     key = "parts", dtype
@@ -225,20 +224,9 @@ def _sum_parts(options: Options, heard: Array, weights: _Weights, problem: Probl
         window = slice(taps.start * dilation, (taps.stop - 1) * dilation + outputs)
         image = grouped[:, :, channels, window].reshape(heard.shape[0], -1, window.stop - window.start)
         bias = weights.bias if number == 0 else None
-        prepared = planned(
-            options, True, problem.function,
-            image.shape, image.dtype, weight.shape, weight.dtype,
-            None if bias is None else bias.shape, None if bias is None else bias.dtype,
-            1, 0, dilation, groups, "zeros", None, "channels_first", dtype,
-        )  # fmt: skip
-        call = prepared, prepared.cast(image), prepared.cast(weight), None if bias is None else prepared.cast(bias)
-        packing = prepared.plan.packing
-        packed = None
-        if packing is not None:
-            packed = weights.packed.get((packing, number))
-            if packed is None:
-                packed = weights.packed[packing, number] = prepared.plan.pack(call[2])
-        term = run_call(call, None, packed)
+        settings = 1, 0, dilation, groups, "zeros", None, "channels_first", dtype
+        call = plan_call(options, True, problem.function, (image, weight, bias), settings)
+        term = run_call(call, None, weights.packed_for(call[0].plan, call[2], number))
         with numpy.errstate(all="ignore"):
             sums = term if sums is None else numpy.add(sums, term, out=sums)
     return cast("Array", sums)

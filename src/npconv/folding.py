@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import Any
 
 from numpy import empty, ndarray
 from numpy.typing import ArrayLike
 
 from npconv import backend
 from npconv.arguments import Array, IntPerAxis, Padding, as_array, canonical_axes, canonical_padding
+from npconv.docstrings import ending_with
 from npconv.options import Options, in_force
 from npconv.problem import Problem
 from npconv.windows import WindowArguments, build_windows
 
-Function = TypeVar("Function", bound=Callable[..., Array])
-
-_SHARED = """
+_SHARED = """\
 kernel_size, dilation, stride : int or sequence of int
     Of the windows: one for all spatial axes, or one an axis, from 1 up. A sequence tells how many axes there are.
 padding : int, sequence or str
@@ -43,17 +40,6 @@ The order of the columns' channels, and of the windows, is that of `torch.nn.Unf
 <https://docs.pytorch.org/docs/stable/generated/torch.nn.Unfold.html>`_: taps vary faster than channels, and the last
 axis fastest. Neither function is needed for a convolution, which computes without columns and is much faster.
 """
-
-
-def _with_shared_text(result: str) -> Callable[[Function], Function]:
-    """Completes a docstring by what both functions share."""
-
-    def complete(function: Function) -> Function:
-        if function.__doc__ is not None:  # python -OO
-            function.__doc__ = f"{cleandoc(function.__doc__)}{_SHARED.format(result=result)}"
-        return function
-
-    return complete
 
 
 @functools.lru_cache(maxsize=256)
@@ -84,8 +70,11 @@ def _run(
     return result
 
 
-@_with_shared_text(
-    "Shape ``(N, C * taps, L)``, L being the number of windows, or ``(C * taps, L)``; the dtype is that of `input`."
+@ending_with(
+    _SHARED.format(
+        result="Shape ``(N, C * taps, L)``, L being the number of windows, or ``(C * taps, L)``; the dtype is that of "
+        "`input`."
+    )
 )
 def unfold(
     input: ArrayLike,
@@ -122,7 +111,9 @@ def unfold(
     return _run("unfold", input, None, kernel_size, dilation, padding, stride)
 
 
-@_with_shared_text("Shape ``(N, C, *output_size)``, or ``(C, *output_size)``; the dtype is that of `input`.")
+@ending_with(
+    _SHARED.format(result="Shape ``(N, C, *output_size)``, or ``(C, *output_size)``; the dtype is that of `input`.")
+)
 def fold(
     input: ArrayLike,
     output_size: IntPerAxis,

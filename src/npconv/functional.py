@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy
 from numpy import ndarray
@@ -23,6 +21,7 @@ from npconv.arguments import (
     canonical_settings,
 )
 from npconv.backend import again
+from npconv.docstrings import ending_with
 from npconv.options import Options, in_force
 from npconv.problem import Problem, build, check_out
 
@@ -66,7 +65,14 @@ class Prepared:
         given = problem.input_dtype, problem.weight_dtype, problem.bias_dtype
         self.casts = any(dtype is not None and problem.must_cast(dtype) for dtype in given)
 
-    def cast(self, array: Array) -> Array:
+    def call(self, input: Array, weight: Array, bias: Array | None) -> Call:
+        """With its arrays as the plan takes them."""
+        if self.casts:
+            input, weight = self._cast(input), self._cast(weight)
+            bias = None if bias is None else self._cast(bias)
+        return self, input, weight, bias
+
+    def _cast(self, array: Array) -> Array:
         return array.astype(self.dtype) if self.problem.must_cast(array.dtype) else array
 
 
@@ -86,14 +92,8 @@ def prepare(
     input: Any,
     weight: Any,
     bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    padding_mode: Any,
-    activation: Any,
-    data_format: Any,
-    dtype: Any,
+    settings: Settings,
+    dtype: Any = None,
     prepacked: bool = False,
 ) -> Call:
     """What is cached of a call, and its arrays as the plan takes them. Every call pays for this: it is kept lean."""
@@ -103,12 +103,25 @@ def prepare(
         weight = as_array(function, "weight", weight)
     if bias is not None and type(bias) is not ndarray:
         bias = as_array(function, "bias", bias)
-    settings = stride, padding, dilation, groups, padding_mode, activation, data_format, dtype
+    stride, padding, dilation, groups, padding_mode, activation, data_format = settings
     plain = type(stride) is type(padding) is type(dilation) is type(groups) is int and activation is None
+    canonical: tuple[Any, ...] = (*settings, dtype)
     if not (plain and dtype is None and type(padding_mode) is type(data_format) is str):
-        settings = canonical_settings(function, *settings)
+        canonical = canonical_settings(function, *canonical)
+    return plan_call(in_force(), prepacked, function, (input, weight, bias), canonical)
+
+
+def plan_call(
+    options: Options,
+    prepacked: bool,
+    function: str,
+    arrays: tuple[Array, Array, Array | None],
+    settings: tuple[Any, ...],
+) -> Call:
+    """`settings` are canonical, from `stride` on."""
+    input, weight, bias = arrays
     prepared = planned(
-        in_force(),
+        options,
         prepacked,
         function,
         input.shape,
@@ -119,10 +132,7 @@ def prepare(
         None if bias is None else bias.dtype,
         *settings,
     )
-    if prepared.casts:
-        input, weight = prepared.cast(input), prepared.cast(weight)
-        bias = None if bias is None else prepared.cast(bias)
-    return prepared, input, weight, bias
+    return prepared.call(input, weight, bias)
 
 
 def run_call(call: Call, out: Array | None = None, packed: Any = None) -> Array:
@@ -135,19 +145,27 @@ def run_call(call: Call, out: Array | None = None, packed: Any = None) -> Array:
     return result
 
 
+def explain_call(call: Call, out: Array | None) -> Plan:
+    prepared = call[0]
+    if out is not None:
+        check_out(prepared.problem, out)
+    plan = prepared.plan
+    return Plan(plan.backend, plan.algorithm, plan.isa, plan.threads, plan.workspace_bytes, tuple(plan.refused))
+
+
 def _convolve(
     function: str, input: Any, weight: Any, bias: Any, settings: Settings, dtype: Any, out: Array | None
 ) -> Array:
-    plain = out is None and dtype is None
+    if out is not None or dtype is not None:
+        return run_call(prepare(function, input, weight, bias, settings, dtype), out)
     options = in_force()
-    if plain:
-        result = again(options, function, input, weight, bias, settings)
-        if result is not None:
-            return result
-    call = prepare(function, input, weight, bias, *settings, dtype)
-    if plain and not call[0].casts:
+    result = again(options, function, input, weight, bias, settings)
+    if result is not None:
+        return result
+    call = prepare(function, input, weight, bias, settings)
+    if not call[0].casts:
         backend.remember(call[0].plan, options, (function, *call[1:], settings))
-    return run_call(call, out)
+    return run_call(call)
 
 
 def _write(call: Call, out: Array, packed: Any) -> Array:
@@ -175,8 +193,6 @@ def _overlaps_itself(array: Array) -> bool:
         reach += stride * (size - 1)
     return False
 
-
-Function = TypeVar("Function", bound=Callable[..., Array])
 
 _SHARED = """
 Parameters
@@ -233,14 +249,7 @@ The arguments and their meaning are those of `torch.nn.functional.conv2d
 """
 
 
-def _with_shared_text(function: Function) -> Function:
-    """Completes a docstring that has the example alone by what holds for every function here."""
-    if function.__doc__ is not None:  # python -OO
-        function.__doc__ = f"{cleandoc(function.__doc__)}\n{_SHARED}"
-    return function
-
-
-@_with_shared_text
+@ending_with(_SHARED)
 def conv1d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -269,7 +278,7 @@ def conv1d(
     return _convolve("conv1d", input, weight, bias, settings, dtype, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv2d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -305,7 +314,7 @@ def conv2d(
     return _convolve("conv2d", input, weight, bias, settings, dtype, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv3d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -332,7 +341,7 @@ def conv3d(
     return _convolve("conv3d", input, weight, bias, settings, dtype, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv(
     input: ArrayLike,
     weight: ArrayLike,
@@ -381,11 +390,5 @@ def explain(
     >>> plan.backend, plan.algorithm
     ('numpy', 'matmul')
     """
-    prepared, *_ = prepare(
-        "explain", input, weight, bias, stride, padding, dilation, groups,
-        padding_mode, activation, data_format, dtype,
-    )  # fmt: skip
-    if out is not None:
-        check_out(prepared.problem, out)
-    plan = prepared.plan
-    return Plan(plan.backend, plan.algorithm, plan.isa, plan.threads, plan.workspace_bytes, tuple(plan.refused))
+    settings = stride, padding, dilation, groups, padding_mode, activation, data_format
+    return explain_call(prepare("explain", input, weight, bias, settings, dtype), out)

@@ -6,14 +6,14 @@ gradient with the input that the tap read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from inspect import cleandoc
-from typing import Any, SupportsIndex, TypeVar
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
 
 import numpy
 from numpy.typing import ArrayLike, DTypeLike
 
 from npconv.arguments import Array, IntPerAxis, Padding, as_array, canonical_settings, canonical_shape
+from npconv.docstrings import ending_with
 from npconv.functional import Call, planned, run_call
 from npconv.options import in_force
 
@@ -49,8 +49,7 @@ def prepare_input(
         0,
         grad_output.shape,
     )
-    if prepared.casts:
-        weight, grad_output = prepared.cast(weight), prepared.cast(grad_output)
+    _, grad_output, weight, _ = prepared.call(grad_output, weight, None)
     return prepared, grad_output, conjugate(weight), None
 
 
@@ -71,16 +70,12 @@ def prepare_weight(function: str, input: Any, weight_size: Any, grad_output: Any
         0,
         grad_output.shape,
     )
-    if prepared.casts:
-        input, grad_output = prepared.cast(input), prepared.cast(grad_output)
-    return prepared, input, grad_output, None
+    return prepared.call(input, grad_output, None)
 
 
 def conjugate(array: Array) -> Array:
     return numpy.conjugate(array) if array.dtype.kind == "c" else array
 
-
-Function = TypeVar("Function", bound=Callable[..., Array])
 
 _SHARED = """
 Parameters
@@ -142,16 +137,7 @@ weight_size : sequence of int
 )
 
 
-def _with_text(text: str) -> Callable[[Function], Function]:
-    def complete(function: Function) -> Function:
-        if function.__doc__ is not None:  # python -OO
-            function.__doc__ = f"{cleandoc(function.__doc__)}\n{text}"
-        return function
-
-    return complete
-
-
-@_with_text(_INPUT_TEXT)
+@ending_with(_INPUT_TEXT)
 def conv1d_input(
     input_size: Sequence[SupportsIndex],
     weight: ArrayLike,
@@ -179,7 +165,7 @@ def conv1d_input(
     return run_call(call, out)
 
 
-@_with_text(_INPUT_TEXT)
+@ending_with(_INPUT_TEXT)
 def conv2d_input(
     input_size: Sequence[SupportsIndex],
     weight: ArrayLike,
@@ -208,7 +194,7 @@ def conv2d_input(
     return run_call(call, out)
 
 
-@_with_text(_INPUT_TEXT)
+@ending_with(_INPUT_TEXT)
 def conv3d_input(
     input_size: Sequence[SupportsIndex],
     weight: ArrayLike,
@@ -236,7 +222,7 @@ def conv3d_input(
     return run_call(call, out)
 
 
-@_with_text(_INPUT_TEXT)
+@ending_with(_INPUT_TEXT)
 def conv_input(
     input_size: Sequence[SupportsIndex],
     weight: ArrayLike,
@@ -265,7 +251,7 @@ def conv_input(
     return run_call(call, out)
 
 
-@_with_text(_WEIGHT_TEXT)
+@ending_with(_WEIGHT_TEXT)
 def conv1d_weight(
     input: ArrayLike,
     weight_size: Sequence[SupportsIndex],
@@ -293,7 +279,7 @@ def conv1d_weight(
     return run_call(call, out)
 
 
-@_with_text(_WEIGHT_TEXT)
+@ending_with(_WEIGHT_TEXT)
 def conv2d_weight(
     input: ArrayLike,
     weight_size: Sequence[SupportsIndex],
@@ -324,7 +310,7 @@ def conv2d_weight(
     return run_call(call, out)
 
 
-@_with_text(_WEIGHT_TEXT)
+@ending_with(_WEIGHT_TEXT)
 def conv3d_weight(
     input: ArrayLike,
     weight_size: Sequence[SupportsIndex],
@@ -352,7 +338,7 @@ def conv3d_weight(
     return run_call(call, out)
 
 
-@_with_text(_WEIGHT_TEXT)
+@ending_with(_WEIGHT_TEXT)
 def conv_weight(
     input: ArrayLike,
     weight_size: Sequence[SupportsIndex],

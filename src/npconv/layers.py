@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from inspect import cleandoc
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy
@@ -24,20 +23,24 @@ from npconv.arguments import (
     canonical_integer,
     canonical_settings,
 )
+from npconv.backend import ExecutionPlan
+from npconv.docstrings import ending_with
 from npconv.functional import Call, prepare, run_call
 from npconv.grad import prepare_input, prepare_weight
 from npconv.options import in_force
 from npconv.problem import Problem, build, check_grad_output
 
 MOST_READY = 64  # kinds of input that a layer keeps plans for
+DEFAULTS = {"padding": 0, "output_padding": 0, "dilation": 1, "groups": 1, "bias": True, "padding_mode": "zeros",
+            "activation": None, "data_format": "channels_first"}  # fmt: skip
 
-Layer = TypeVar("Layer", bound="_Conv")
+Layer = TypeVar("Layer", bound="ConvolutionLayer")
 # stride, padding, dilation, groups, padding_mode, activation, data_format, as `canonical_settings` gives them; of a
 # transposed layer stride, padding, output_padding, groups, dilation, activation, data_format
 Settings = tuple[Any, Any, Any, Any, Any, Any, Any]
 
 
-class _Weights:
+class Weights:
     """Weights and what has been packed of them: replaced as one, so that a call in another thread keeps its own."""
 
     __slots__ = ("bias", "packed", "ready", "weight")
@@ -47,8 +50,18 @@ class _Weights:
         self.packed: dict[Any, Any] = {}
         self.ready: dict[Any, tuple[Any, ...]] = {}  # by options, shape and dtype: all that a call needs
 
+    def packed_for(self, plan: ExecutionPlan, weight: Array, part: int = 0) -> Any:
+        """What the plan packs of the weight, or of one of the parts it is cut into; None if that is nothing."""
+        packing = plan.packing
+        if packing is None:
+            return None
+        packed = self.packed.get((packing, part))
+        if packed is None:
+            packed = self.packed[packing, part] = plan.pack(weight)
+        return packed
 
-class _Conv:
+
+class ConvolutionLayer:
     _function: ClassVar[str]
     _axes: ClassVar[int]
     _channels: ClassVar[str] = "K, C/groups"
@@ -159,7 +172,7 @@ class _Conv:
     def _set(self, weight: Array, bias: Array | None, settings: Settings) -> None:
         self._settings = self._canonical(settings)
         self._check(weight, bias)
-        self._weights = _Weights(_frozen(weight), None if bias is None else _frozen(bias))
+        self._weights = Weights(_frozen(weight), None if bias is None else _frozen(bias))
 
     def _check(self, weight: Array, bias: Array | None) -> None:
         """Raises what a call would, with the least input that the settings take."""
@@ -169,6 +182,10 @@ class _Conv:
         size = [max(0, step) * (k - 1) + 1 + max(0, reach) for step, k in zip(steps, weight.shape[2:], strict=False)]
         channels = weight.shape[1] * groups
         image = (*size, channels) if data_format == "channels_last" else (channels, *size)
+        self._build(image, weight, bias, (*self._settings, None))
+
+    def _build(self, image: tuple[int, ...], weight: Array, bias: Array | None, settings: tuple[Any, ...]) -> None:
+        """Poses the problem of one such image, with settings in the order of `Arguments`."""
         build(
             Arguments(
                 type(self).__name__,
@@ -178,8 +195,7 @@ class _Conv:
                 weight.dtype,
                 None if bias is None else bias.shape,
                 None if bias is None else bias.dtype,
-                *self._settings,
-                None,
+                *settings,
             )
         )
 
@@ -201,7 +217,7 @@ class _Conv:
         weight = self._cast("weight", value, current.weight.dtype)
         if weight.shape != current.weight.shape:
             raise ValueError(f"{name}: weight must have shape {current.weight.shape}, got {weight.shape}")
-        self._weights = _Weights(_frozen(weight), current.bias)
+        self._weights = Weights(_frozen(weight), current.bias)
 
     @property
     def bias(self) -> Array | None:
@@ -216,7 +232,7 @@ class _Conv:
             bias = self._cast("bias", value, (current.weight if current.bias is None else current.bias).dtype)
             self._check(current.weight, bias)
             bias = _frozen(bias)
-        self._weights = _Weights(current.weight, bias)
+        self._weights = Weights(current.weight, bias)
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
@@ -230,11 +246,7 @@ class _Conv:
                 return result
         call = self._prepare(x, weights, self._settings)
         prepared, image, *arrays = call
-        packing, packed = prepared.plan.packing, None
-        if packing is not None:
-            packed = weights.packed.get(packing)
-            if packed is None:
-                packed = weights.packed[packing] = prepared.plan.pack(arrays[0])
+        packed = weights.packed_for(prepared.plan, arrays[0])
         if not prepared.casts:
             if len(weights.ready) >= MOST_READY:
                 weights.ready.clear()
@@ -243,8 +255,8 @@ class _Conv:
             )  # fmt: skip
         return run_call(call, out, packed)
 
-    def _prepare(self, x: ArrayLike, weights: _Weights, settings: Settings) -> Call:
-        return prepare(self._function, x, weights.weight, weights.bias, *settings, None, True)
+    def _prepare(self, x: ArrayLike, weights: Weights, settings: Settings) -> Call:
+        return prepare(self._function, x, weights.weight, weights.bias, settings, None, True)
 
     def backward(self, x: ArrayLike, grad_output: ArrayLike) -> tuple[Array, Array, Array | None]:
         """The gradients of `x`, weight and bias, from that of the layer's result for `x`; None where there is no bias.
@@ -293,14 +305,18 @@ class _Conv:
     def __repr__(self) -> str:
         stride, padding, dilation, groups, padding_mode, activation, data_format = self._settings
         shape = self.weight.shape
-        one = dict.fromkeys((1, (1,) * self._axes))
-        text = [str(shape[1] * groups), str(shape[0]), f"kernel_size={shape[2:]}", f"stride={stride}"]
-        text += [f"padding={padding!r}"] * (padding not in (0, (0,) * self._axes))
-        text += [f"dilation={dilation}"] * (dilation not in one)
-        text += [f"groups={groups}"] * (groups != 1) + ["bias=False"] * (self.bias is None)
-        text += [f"padding_mode={padding_mode!r}"] * (padding_mode != "zeros")
-        text += [f"activation={activation!r}"] * (activation is not None)
-        text += [f"data_format={data_format!r}"] * (data_format != "channels_first")
+        return self._text(
+            shape[1] * groups, shape[0], kernel_size=shape[2:], stride=stride, padding=padding, dilation=dilation,
+            groups=groups, bias=self.bias is not None, padding_mode=padding_mode, activation=activation,
+            data_format=data_format,
+        )  # fmt: skip
+
+    def _text(self, in_channels: int, out_channels: int, **settings: Any) -> str:
+        """The call that makes such a layer, without defaults."""
+        text = [str(in_channels), str(out_channels)]
+        for name, value in settings.items():
+            if name not in DEFAULTS or value not in (DEFAULTS[name], (DEFAULTS[name],) * self._axes):
+                text.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(text)})"
 
 
@@ -310,23 +326,26 @@ def _frozen(array: Array) -> Array:
     return array.view()
 
 
-_SHARED = """
+PARAMETERS = """
 Parameters
 ----------
 in_channels, out_channels : int
     C and K; `groups` divides both.
 kernel_size : int or sequence of int
     One for all spatial axes, or one an axis.
-stride, padding, dilation, groups, padding_mode, activation, data_format
+{settings}
     As for the function.
 bias : bool
     Whether there is a value to add to each output channel.
 dtype : dtype
     Of the weights that are drawn: a float.
 rng : seed or numpy.random.Generator, optional
-    Given to `numpy.random.default_rng`. Weight and bias are drawn uniformly from ``+-1 / sqrt(C // groups * taps)``,
+    Given to `numpy.random.default_rng`. Weight and bias are drawn uniformly from ``+-1 / sqrt({fan_in})``,
     which is torch's default, Kaiming uniform with ``a = sqrt(5)``.
+"""
 
+_SETTINGS = "stride, padding, dilation, groups, padding_mode, activation, data_format"
+_SHARED = f"""{PARAMETERS.format(settings=_SETTINGS, fan_in="C // groups * taps")}
 Notes
 -----
 The weights are packed for the machine at the first call that gains from it, once for all calls after it. A layer may be
@@ -334,14 +353,8 @@ called from many threads at once; it pickles and copies without what is packed. 
 """
 
 
-def _with_shared_text(cls: type[Layer]) -> type[Layer]:
-    if cls.__doc__ is not None:  # python -OO
-        cls.__doc__ = f"{cleandoc(cls.__doc__)}\n{_SHARED}"
-    return cls
-
-
-@_with_shared_text
-class Conv1d(_Conv):
+@ending_with(_SHARED)
+class Conv1d(ConvolutionLayer):
     """A layer over signals, `conv1d` with kernels of its own.
 
     >>> import numpy, npconv
@@ -353,8 +366,8 @@ class Conv1d(_Conv):
     _function, _axes = "conv1d", 1
 
 
-@_with_shared_text
-class Conv2d(_Conv):
+@ending_with(_SHARED)
+class Conv2d(ConvolutionLayer):
     """A layer over images, `conv2d` with kernels of its own.
 
     >>> import numpy, npconv
@@ -368,8 +381,8 @@ class Conv2d(_Conv):
     _function, _axes = "conv2d", 2
 
 
-@_with_shared_text
-class Conv3d(_Conv):
+@ending_with(_SHARED)
+class Conv3d(ConvolutionLayer):
     """A layer over volumes, `conv3d` with kernels of its own.
 
     >>> import numpy, npconv

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from numpy.lib.stride_tricks import as_strided
 
-from npconv import _numpy
+from npconv import _numpy, _numpy_padding
 
 if TYPE_CHECKING:
     from npconv.arguments import Array
@@ -260,7 +260,7 @@ class FoldedPlan:
         self._plan.run(input, weight, bias, padded, packed)
         first = padded.ndim - p.spatial_axes - p.channels_last
         for axis, (size, pair) in enumerate(zip(p.output_size, p.padding, strict=True), first):
-            padded = _numpy.fold_border(padded, axis, size, pair, p.padding_mode)
+            padded = _numpy_padding.fold_border(padded, axis, size, pair, p.padding_mode)
         numpy.copyto(out, padded, casting="unsafe")
 
 

@@ -6,9 +6,7 @@ Whatever lies behind this module trusts a `Problem` in every field.
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy
 
@@ -17,12 +15,22 @@ from npconv.arguments import (
     ACTIVATIONS,
     DATA_FORMATS,
     PADDING_MODES,
-    PADDINGS,
     Arguments,
     Array,
     DType,
     brief,
     canonical_name,
+)
+from npconv.axes import (
+    Pairs,
+    PerAxis,
+    check_addressable,
+    output_padding,
+    output_size,
+    per_axis,
+    resolve_padding,
+    transposed_padding,
+    transposed_size,
 )
 
 _SPATIAL_AXES = {
@@ -87,13 +95,11 @@ def _build_convolution(call: Arguments) -> Problem:
     axes = _spatial_axes(call)
     channels, size = _image(call, axes)
     _check_channels(call, channels)
-    stride = _per_axis(call, "stride", call.stride, axes, least=1)
-    dilation = _per_axis(call, "dilation", call.dilation, axes, least=1)
-    padding = _resolve_padding(call, size, stride, dilation)
-    output_size = tuple(
-        _output_extent(call, *axis) for axis in zip(size, call.weight_shape[2:], padding, stride, dilation, strict=True)
-    )
-    return _problem(call, dtype, (channels, call.weight_shape[0]), (size, output_size), (stride, dilation, padding))
+    stride = per_axis(call, "stride", call.stride, axes, least=1)
+    dilation = per_axis(call, "dilation", call.dilation, axes, least=1)
+    padding = resolve_padding(call, size, stride, dilation)
+    sizes = size, output_size(call, size, stride, dilation, padding)
+    return _problem(call, dtype, (channels, call.weight_shape[0]), sizes, (stride, dilation, padding))
 
 
 def _image(call: Arguments, axes: int) -> tuple[int, tuple[int, ...]]:
@@ -102,15 +108,12 @@ def _image(call: Arguments, axes: int) -> tuple[int, tuple[int, ...]]:
     return (image[-1], image[:-1]) if call.data_format == "channels_last" else (image[0], image[1:])
 
 
-_Axes = tuple[int, ...]
-
-
 def _problem(
     call: Arguments,
     dtype: DType,
     channels: tuple[int, int],
-    sizes: tuple[_Axes, _Axes],
-    steps: tuple[_Axes, _Axes, tuple[tuple[int, int], ...]],
+    sizes: tuple[PerAxis, PerAxis],
+    steps: tuple[PerAxis, PerAxis, Pairs],
 ) -> Problem:
     """With channels and sizes of input and output, and with stride, dilation and padding."""
     axes, output_size = len(sizes[0]), sizes[1]
@@ -119,7 +122,7 @@ def _problem(
     output_shape = (*output_size, channels[1]) if channels_last else (channels[1], *output_size)
     if batched:
         output_shape = (call.input_shape[0], *output_shape)
-    _check_addressable(call, output_shape, dtype)
+    check_addressable(call, output_shape, dtype)
     return Problem(
         function=call.function,
         operation="transposed" if call.operation == "transposed" else "convolution",
@@ -152,65 +155,19 @@ def _build_transposed(call: Arguments) -> Problem:
     axes = _spatial_axes(call)
     channels, size = _image(call, axes)
     output_channels = _check_transposed_channels(call, channels)
-    stride = _per_axis(call, "stride", call.stride, axes, least=1)
-    dilation = _per_axis(call, "dilation", call.dilation, axes, least=1)
-    extra = _output_padding(call, stride, dilation)
-    padding = _transposed_padding(call, size, stride, dilation)
-    spans = zip(size, call.weight_shape[2:], padding, stride, dilation, extra, strict=True)
-    output_size = tuple(_transposed_extent(call, *axis) for axis in spans)
-    return _problem(call, dtype, (channels, output_channels), (size, output_size), (stride, dilation, padding))
-
-
-def _output_padding(call: Arguments, stride: _Axes, dilation: _Axes) -> _Axes:
-    extra = _per_axis(call, "output_padding", call.output_padding, len(stride), least=0)
-    for value, step, spread in zip(extra, stride, dilation, strict=True):
-        if value >= max(step, spread):
-            raise ValueError(
-                f"{call.function}: output_padding must be less than the stride or the dilation of its axis, got "
-                f"output_padding={brief(call.output_padding)} with stride={brief(call.stride)} and "
-                f"dilation={brief(call.dilation)}"
-            )
-    if any(extra) and call.padding in ("same", "same_lower"):
-        raise ValueError(
-            f"{call.function}: padding={call.padding!r} makes the result size * stride, which leaves nothing to "
-            f"output_padding, got output_padding={brief(call.output_padding)}"
-        )
-    return extra
-
-
-def _transposed_padding(call: Arguments, size: _Axes, stride: _Axes, dilation: _Axes) -> tuple[tuple[int, int], ...]:
-    """ "same" is that of the convolution which takes a result of size * stride back to this input."""
-    if isinstance(call.padding, str) and call.padding != "valid":
-        size = tuple(extent * step for extent, step in zip(size, stride, strict=True))
-    return _resolve_padding(call, size, stride, dilation)
-
-
-def _transposed_extent(
-    call: Arguments, extent: int, kernel: int, pair: tuple[int, int], stride: int, dilation: int, extra: int
-) -> int:
-    whole = (extent - 1) * stride + (kernel - 1) * dilation + 1
-    output = extent * stride if call.padding in ("same", "same_lower") else whole + extra - sum(pair)
-    if max(whole + extra, stride, dilation, *pair) > sys.maxsize:
-        raise ValueError(
-            f"{call.function}: size {extent} with stride {brief(stride)}, and a kernel of {kernel} with dilation "
-            f"{brief(dilation)}, padding {brief(pair)}, does not fit in memory addressing, whose limit is "
-            f"{sys.maxsize}; {call.shapes}"
-        )
-    if output < 1:
-        raise ValueError(
-            f"{call.function}: padding {pair} leaves nothing of the {whole + extra} elements that size {extent} with "
-            f"stride {stride}, a kernel of {kernel} with dilation {dilation} and output_padding {extra} spread over; "
-            f"{call.shapes}"
-        )
-    return output
+    stride = per_axis(call, "stride", call.stride, axes, least=1)
+    dilation = per_axis(call, "dilation", call.dilation, axes, least=1)
+    extra = output_padding(call, stride, dilation)
+    padding = transposed_padding(call, size, stride, dilation)
+    sizes = size, transposed_size(call, size, stride, dilation, padding, extra)
+    return _problem(call, dtype, (channels, output_channels), sizes, (stride, dilation, padding))
 
 
 def _build_input_gradient(call: Arguments) -> Problem:
     """The transposed convolution that takes a gradient of the output to one of the input."""
     forward = _build_convolution(call)
     _check_grad_output(call, forward)
-    shape = tuple(call.input_shape)
-    _check_addressable(call, shape, forward.dtype)
+    check_addressable(call, call.input_shape, forward.dtype)
     return replace(
         forward,
         operation="transposed",
@@ -218,14 +175,14 @@ def _build_input_gradient(call: Arguments) -> Problem:
         output_channels=forward.input_channels,
         input_size=forward.output_size,
         output_size=forward.input_size,
-        output_shape=shape,
+        output_shape=call.input_shape,
     )
 
 
 def _build_weight_gradient(call: Arguments) -> Problem:
     forward = _build_convolution(call)
     _check_grad_output(call, forward)
-    _check_addressable(call, call.weight_shape, forward.dtype)
+    check_addressable(call, call.weight_shape, forward.dtype)
     return replace(forward, operation="weight_gradient", output_shape=call.weight_shape)
 
 
@@ -349,103 +306,6 @@ def _check_bias(call: Arguments, output_channels: int) -> None:
         raise ValueError(
             f"{call.function}: bias must have shape ({output_channels},), one value an output channel of weight shape "
             f"{call.weight_shape}, got bias shape {call.bias_shape}"
-        )
-
-
-def _per_axis(call: Arguments, name: str, value: int | tuple[int, ...], axes: int, least: int) -> tuple[int, ...]:
-    values = (value,) * axes if isinstance(value, int) else value
-    if len(values) != axes:
-        raise ValueError(
-            f"{call.function}: {name}={brief(value)} has {len(values)} values, give one integer, or one for each of "
-            f"the {axes} spatial axes of {call.shapes}"
-        )
-    if min(values) < least:
-        raise ValueError(f"{call.function}: {name} must be at least {least}, got {brief(value)}")
-    return values
-
-
-def _resolve_padding(
-    call: Arguments, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
-    padding = call.padding
-    if isinstance(padding, str):
-        canonical_name(call.function, "padding", padding, PADDINGS)
-        axes = zip(size, call.weight_shape[2:], stride, dilation, strict=True)
-        pairs = tuple(_named_padding(padding, *axis) for axis in axes)
-    elif isinstance(padding, int) or all(isinstance(item, int) for item in padding):
-        pairs = _symmetric_padding(call, cast("int | tuple[int, ...]", padding), len(size))
-    else:
-        pairs = _padding_pairs(call, padding, len(size))
-    for extent, pair in zip(size, pairs, strict=True):
-        _check_padding_mode(call, extent, pair)
-    return pairs
-
-
-def _named_padding(name: str, extent: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    if name == "valid":
-        return 0, 0
-    outputs = -(-extent // stride)
-    total = max((outputs - 1) * stride + (kernel - 1) * dilation + 1 - extent, 0)
-    less, more = total // 2, total - total // 2
-    return (less, more) if name == "same" else (more, less)
-
-
-def _symmetric_padding(call: Arguments, padding: int | tuple[int, ...], axes: int) -> tuple[tuple[int, int], ...]:
-    if axes == 1 and isinstance(padding, tuple) and len(padding) == 2:
-        raise ValueError(
-            f"{call.function}: padding={padding} has 2 values for 1 spatial axis; write the pair (before, after) as "
-            f"padding=({padding},)"
-        )
-    return tuple((value, value) for value in _per_axis(call, "padding", padding, axes, least=0))
-
-
-def _padding_pairs(
-    call: Arguments, padding: tuple[int | tuple[int, ...], ...], axes: int
-) -> tuple[tuple[int, int], ...]:
-    pairs = tuple((item[0], item[1]) for item in padding if isinstance(item, tuple) and len(item) == 2)
-    if not len(pairs) == len(padding) == axes:
-        raise ValueError(
-            f"{call.function}: padding={brief(padding)} must be one integer, one integer an axis, or one (before, "
-            f"after) pair for each of the {axes} spatial axes of {call.shapes}"
-        )
-    if min(map(min, pairs)) < 0:
-        raise ValueError(f"{call.function}: padding must be at least 0, got {brief(padding)}")
-    return pairs
-
-
-def _check_padding_mode(call: Arguments, extent: int, pair: tuple[int, int]) -> None:
-    if call.padding_mode in ("zeros", "replicate"):
-        return
-    largest = extent - 1 if call.padding_mode == "reflect" else extent
-    if max(pair) > largest:
-        raise ValueError(
-            f"{call.function}: padding_mode={call.padding_mode!r} pads an axis of size {extent} by at most {largest}, "
-            f"got padding {brief(pair)}; input shape {call.input_shape}"
-        )
-
-
-def _output_extent(call: Arguments, extent: int, kernel: int, pair: tuple[int, int], stride: int, dilation: int) -> int:
-    padded, reach = extent + sum(pair), (kernel - 1) * dilation + 1
-    if max(padded, reach, stride, dilation) > sys.maxsize:
-        raise ValueError(
-            f"{call.function}: size {extent} with padding {brief(pair)}, stride {brief(stride)}, and a kernel of "
-            f"{kernel} with dilation {brief(dilation)}, does not fit in memory addressing, whose limit is "
-            f"{sys.maxsize}; {call.shapes}"
-        )
-    if reach > padded:
-        raise ValueError(
-            f"{call.function}: a kernel of {kernel} with dilation {dilation} spans {reach} elements, but the padded "
-            f"input has {padded} (size {extent}, padding {pair}); {call.shapes}"
-        )
-    return (padded - reach) // stride + 1
-
-
-def _check_addressable(call: Arguments, shape: tuple[int, ...], dtype: DType) -> None:
-    size = math.prod(max(extent, 1) for extent in shape) * dtype.itemsize  # NumPy counts an empty axis as 1 too
-    if size > sys.maxsize:
-        raise ValueError(
-            f"{call.function}: a result of shape {shape} and dtype {dtype} takes {size} bytes, which does not fit in "
-            f"memory addressing, whose limit is {sys.maxsize}; {call.shapes}"
         )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -17,9 +15,9 @@ from npconv.arguments import (
     canonical_axes,
     canonical_settings,
 )
-from npconv.functional import Call, Plan, planned, run_call
+from npconv.docstrings import ending_with
+from npconv.functional import Call, Plan, explain_call, plan_call, run_call
 from npconv.options import in_force
-from npconv.problem import check_out
 
 
 def prepare_transposed(
@@ -40,27 +38,12 @@ def prepare_transposed(
     """As `functional.prepare`."""
     input, weight = as_array(function, "input", input), as_array(function, "weight", weight)
     bias = None if bias is None else as_array(function, "bias", bias)
-    prepared = planned(
-        in_force(),
-        prepacked,
-        function,
-        input.shape,
-        input.dtype,
-        weight.shape,
-        weight.dtype,
-        None if bias is None else bias.shape,
-        None if bias is None else bias.dtype,
-        *canonical_settings(function, stride, padding, dilation, groups, "zeros", activation, data_format, dtype),
-        "transposed",
-        canonical_axes(function, "output_padding", output_padding),
-    )
-    if prepared.casts:
-        input, weight = prepared.cast(input), prepared.cast(weight)
-        bias = None if bias is None else prepared.cast(bias)
-    return prepared, input, weight, bias
+    settings = canonical_settings(
+        function, stride, padding, dilation, groups, "zeros", activation, data_format, dtype
+    )  # fmt: skip
+    extra = canonical_axes(function, "output_padding", output_padding)
+    return plan_call(in_force(), prepacked, function, (input, weight, bias), (*settings, "transposed", extra))
 
-
-Function = TypeVar("Function", bound=Callable[..., Array])
 
 _SHARED = """
 Parameters
@@ -120,14 +103,7 @@ does not have, follows ``SAME_UPPER`` and ``SAME_LOWER`` of the `ConvTranspose o
 """
 
 
-def _with_shared_text(function: Function) -> Function:
-    """Completes a docstring that has the example alone by what holds for every function here."""
-    if function.__doc__ is not None:  # python -OO
-        function.__doc__ = f"{cleandoc(function.__doc__)}\n{_SHARED}"
-    return function
-
-
-@_with_shared_text
+@ending_with(_SHARED)
 def conv_transpose1d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -159,7 +135,7 @@ def conv_transpose1d(
     return run_call(call, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv_transpose2d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -198,7 +174,7 @@ def conv_transpose2d(
     return run_call(call, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv_transpose3d(
     input: ArrayLike,
     weight: ArrayLike,
@@ -228,7 +204,7 @@ def conv_transpose3d(
     return run_call(call, out)
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 def conv_transpose(
     input: ArrayLike,
     weight: ArrayLike,
@@ -283,11 +259,8 @@ def explain_transpose(
     >>> plan.backend, plan.algorithm
     ('numpy', 'matmul')
     """
-    prepared, *_ = prepare_transposed(
+    call = prepare_transposed(
         "explain_transpose", input, weight, bias, stride, padding, output_padding, groups, dilation,
         activation, data_format, dtype,
     )  # fmt: skip
-    if out is not None:
-        check_out(prepared.problem, out)
-    plan = prepared.plan
-    return Plan(plan.backend, plan.algorithm, plan.isa, plan.threads, plan.workspace_bytes, tuple(plan.refused))
+    return explain_call(call, out)

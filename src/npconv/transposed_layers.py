@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import cleandoc
 from typing import Any, TypeVar
 
 import numpy
@@ -10,23 +9,23 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from npconv.arguments import (
     Activation,
-    Arguments,
     Array,
     IntPerAxis,
     Padding,
     canonical_axes,
     canonical_settings,
 )
+from npconv.docstrings import ending_with
 from npconv.functional import Call, prepare, run_call
 from npconv.grad import conjugate, prepare_weight
-from npconv.layers import Settings, _Conv, _Weights
-from npconv.problem import Problem, build
+from npconv.layers import PARAMETERS, ConvolutionLayer, Settings, Weights
+from npconv.problem import Problem
 from npconv.transposed import prepare_transposed
 
 Layer = TypeVar("Layer", bound="_ConvTranspose")
 
 
-class _ConvTranspose(_Conv):
+class _ConvTranspose(ConvolutionLayer):
     _channels = "C, K/groups"
 
     def __init__(
@@ -92,29 +91,10 @@ class _ConvTranspose(_Conv):
         taken_off = 0 if isinstance(padding, str) else max(0, int(numpy.max(padding, initial=0)))
         size = (2 * taken_off + 1,) * self._axes
         image = (*size, weight.shape[0]) if data_format == "channels_last" else (weight.shape[0], *size)
-        build(
-            Arguments(
-                type(self).__name__,
-                (1, *image),
-                numpy.dtype(numpy.float64),  # with which every weight and activation goes
-                weight.shape,
-                weight.dtype,
-                None if bias is None else bias.shape,
-                None if bias is None else bias.dtype,
-                stride,
-                padding,
-                dilation,
-                groups,
-                "zeros",
-                activation,
-                data_format,
-                None,
-                "transposed",
-                output_padding,
-            )
-        )
+        settings = stride, padding, dilation, groups, "zeros", activation, data_format, None
+        self._build(image, weight, bias, (*settings, "transposed", output_padding))
 
-    def _prepare(self, x: ArrayLike, weights: _Weights, settings: Settings) -> Call:
+    def _prepare(self, x: ArrayLike, weights: Weights, settings: Settings) -> Call:
         return prepare_transposed(self._function, x, weights.weight, weights.bias, *settings, None, True)
 
     def _gradients(
@@ -133,42 +113,23 @@ class _ConvTranspose(_Conv):
             part.append(slice(0, reached))
             padding.append((before, max(reached - outputs, 0)))
         grad_output = grad_output[tuple(part)]
-        settings = stride, tuple(padding), dilation, groups, "zeros", None, data_format, problem.dtype
-        grad_x = run_call(prepare(function, grad_output, conjugate(weight), None, *settings))
-        grad_weight = run_call(prepare_weight(function, grad_output, weight.shape, x, *settings))
+        settings = stride, tuple(padding), dilation, groups, "zeros", None, data_format
+        grad_x = run_call(prepare(function, grad_output, conjugate(weight), None, settings, problem.dtype))
+        grad_weight = run_call(prepare_weight(function, grad_output, weight.shape, x, *settings, problem.dtype))
         return grad_x, conjugate(grad_weight)
 
     def __repr__(self) -> str:
         stride, padding, output_padding, groups, dilation, activation, data_format = self._settings
         shape = self.weight.shape
-        none, one = dict.fromkeys((0, (0,) * self._axes)), dict.fromkeys((1, (1,) * self._axes))
-        text = [str(shape[0]), str(shape[1] * groups), f"kernel_size={shape[2:]}", f"stride={stride}"]
-        text += [f"padding={padding!r}"] * (padding not in none)
-        text += [f"output_padding={output_padding}"] * (output_padding not in none)
-        text += [f"groups={groups}"] * (groups != 1) + ["bias=False"] * (self.bias is None)
-        text += [f"dilation={dilation}"] * (dilation not in one)
-        text += [f"activation={activation!r}"] * (activation is not None)
-        text += [f"data_format={data_format!r}"] * (data_format != "channels_first")
-        return f"{type(self).__name__}({', '.join(text)})"
+        return self._text(
+            shape[0], shape[1] * groups, kernel_size=shape[2:], stride=stride, padding=padding,
+            output_padding=output_padding, groups=groups, bias=self.bias is not None, dilation=dilation,
+            activation=activation, data_format=data_format,
+        )  # fmt: skip
 
 
-_SHARED = """
-Parameters
-----------
-in_channels, out_channels : int
-    C and K; `groups` divides both.
-kernel_size : int or sequence of int
-    One for all spatial axes, or one an axis.
-stride, padding, output_padding, groups, dilation, activation, data_format
-    As for the function.
-bias : bool
-    Whether there is a value to add to each output channel.
-dtype : dtype
-    Of the weights that are drawn: a float.
-rng : seed or numpy.random.Generator, optional
-    Given to `numpy.random.default_rng`. Weight and bias are drawn uniformly from ``+-1 / sqrt(K // groups * taps)``,
-    which is torch's default, Kaiming uniform with ``a = sqrt(5)``.
-
+_SETTINGS = "stride, padding, output_padding, groups, dilation, activation, data_format"
+_SHARED = f"""{PARAMETERS.format(settings=_SETTINGS, fan_in="K // groups * taps")}
 Notes
 -----
 The weights are packed for the machine at the first call, once for all calls after it. A layer may be called from many
@@ -176,13 +137,7 @@ threads at once; it pickles and copies without what is packed. `from_weights` ta
 """
 
 
-def _with_shared_text(cls: type[Layer]) -> type[Layer]:
-    if cls.__doc__ is not None:  # python -OO
-        cls.__doc__ = f"{cleandoc(cls.__doc__)}\n{_SHARED}"
-    return cls
-
-
-@_with_shared_text
+@ending_with(_SHARED)
 class ConvTranspose1d(_ConvTranspose):
     """A layer over signals, `conv_transpose1d` with kernels of its own.
 
@@ -195,7 +150,7 @@ class ConvTranspose1d(_ConvTranspose):
     _function, _axes = "conv_transpose1d", 1
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 class ConvTranspose2d(_ConvTranspose):
     """A layer over images, `conv_transpose2d` with kernels of its own.
 
@@ -210,7 +165,7 @@ class ConvTranspose2d(_ConvTranspose):
     _function, _axes = "conv_transpose2d", 2
 
 
-@_with_shared_text
+@ending_with(_SHARED)
 class ConvTranspose3d(_ConvTranspose):
     """A layer over volumes, `conv_transpose3d` with kernels of its own.
 

@@ -10,9 +10,10 @@ import math
 from typing import NamedTuple
 
 from npconv.arguments import Arguments, DType, brief
-from npconv.problem import Problem, _check_addressable, _output_extent, _per_axis, _resolve_padding
+from npconv.axes import check_addressable, output_size, per_axis, resolve_padding
+from npconv.problem import Problem
 
-_PerAxis = int | tuple[int, ...]
+_OneOrPerAxis = int | tuple[int, ...]
 
 
 class WindowArguments(NamedTuple):
@@ -21,11 +22,11 @@ class WindowArguments(NamedTuple):
     function: str
     input_shape: tuple[int, ...]
     input_dtype: DType
-    output_size: _PerAxis | None  # of `fold`
-    kernel_size: _PerAxis
-    stride: _PerAxis
+    output_size: _OneOrPerAxis | None  # of `fold`
+    kernel_size: _OneOrPerAxis
+    stride: _OneOrPerAxis
     padding: int | str | tuple[int | tuple[int, ...], ...]
-    dilation: _PerAxis
+    dilation: _OneOrPerAxis
 
 
 class _Convolution(Arguments):
@@ -50,18 +51,16 @@ def build_windows(call: WindowArguments) -> Problem:
     taps = math.prod(kernel)
     channels = _folded_channels(call, image[0], kernel) if folds else image[0]
     convolution = _convolution(call, (taps * channels, 1, *kernel))
-    stride = _per_axis(convolution, "stride", call.stride, axes, least=1)
-    dilation = _per_axis(convolution, "dilation", call.dilation, axes, least=1)
-    padding = _resolve_padding(convolution, size, stride, dilation)
-    windows = tuple(
-        _output_extent(convolution, *axis) for axis in zip(size, kernel, padding, stride, dilation, strict=True)
-    )
+    stride = per_axis(convolution, "stride", call.stride, axes, least=1)
+    dilation = per_axis(convolution, "dilation", call.dilation, axes, least=1)
+    padding = resolve_padding(convolution, size, stride, dilation)
+    windows = output_size(convolution, size, stride, dilation, padding)
     if folds:
         _check_windows(call, image[1], windows, size)
     output_shape = (channels, *size) if folds else (channels * taps, math.prod(windows))
     if batched:
         output_shape = (call.input_shape[0], *output_shape)
-    _check_addressable(convolution, output_shape, dtype)
+    check_addressable(convolution, output_shape, dtype)
     return Problem(
         function=call.function,
         operation=call.function,
@@ -142,7 +141,7 @@ def _spatial_axes(call: WindowArguments) -> int:
     return axes
 
 
-def _sizes(call: WindowArguments, name: str, value: _PerAxis, axes: int) -> tuple[int, ...]:
+def _sizes(call: WindowArguments, name: str, value: _OneOrPerAxis, axes: int) -> tuple[int, ...]:
     values = (value,) * axes if isinstance(value, int) else value
     if len(values) != axes or min(values) < 1:
         raise ValueError(

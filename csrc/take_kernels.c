@@ -4,7 +4,13 @@
 
 #include "parallel.h"
 
-enum { BLOCK = 16, THREAD_ELEMENTS = 64 * 1024 };
+enum { BLOCK = 16, WIDE_BLOCK = 64, THREAD_ELEMENTS = 64 * 1024 };
+
+typedef struct {
+    npc_kernel_order order;
+    const npc_kernels *kernels; /* that transpose a single tap, or NULL */
+    int64_t block;              /* output channels of an item */
+} kernel_job;
 
 typedef struct {
     uint64_t parts[2];
@@ -17,7 +23,7 @@ typedef struct {
 /* Whole cache lines are read and written: rows into a block, columns out of it. */
 #define NPC_TAKE(name, T)                                                                                    \
     static void transpose_##name(const npc_kernel_order *o, const T *from, T *to, channel_block b) {         \
-        T block[BLOCK][BLOCK];                                                                               \
+        T block[WIDE_BLOCK][BLOCK];                                                                          \
         for (int64_t c = 0; c < b.inputs; c++)                                                               \
             for (int64_t k = 0; k < b.outputs; k++)                                                          \
                 block[k][c] = from[(b.input + c) * o->outputs + b.output + k];                               \
@@ -71,15 +77,39 @@ static void take_any(const npc_kernel_order *o, const char *weight, char *taken,
                            (size_t)o->element);
 }
 
+/* As many input channels as fill whole vectors, in the vectors of any type as large; how many those are. */
+static int64_t transpose_vectors(const kernel_job *job, const char *from, char *to, channel_block b) {
+    static const int64_t places[WIDE_BLOCK] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const npc_kernel_order *o = &job->order;
+    const int lanes = job->kernels->lanes;
+    npc_block_rows rows = {.places = places,
+                           .count = b.outputs,
+                           .source_stride = o->outputs,
+                           .target_stride = o->inputs,
+                           .channels = lanes};
+    int64_t c = 0;
+    for (; c + lanes <= o->inputs; c += lanes) {
+        rows.source = from + (c * o->outputs + b.output) * o->element;
+        rows.target = to + (b.output * o->inputs + c) * o->element;
+        job->kernels->block_weights(&rows);
+    }
+    return c;
+}
+
 /* Items are blocks of output channels. */
 static void take_outputs(void *context, int64_t index, int thread) {
-    const npc_kernel_order *o = context;
-    const int64_t blocks = npc_ceil_div(o->outputs, BLOCK), group = index / blocks;
+    const kernel_job *job = context;
+    const npc_kernel_order *o = &job->order;
+    const int64_t blocks = npc_ceil_div(o->outputs, job->block), group = index / blocks;
     const char *from = o->from + group * o->inputs * o->outputs * o->kernel * o->element;
     char *to = o->to + group * o->outputs * o->places * o->inputs * o->taken * o->element;
-    channel_block b = {.output = index % blocks * BLOCK};
-    b.outputs = npc_min(BLOCK, o->outputs - b.output);
+    channel_block b = {.output = index % blocks * job->block};
+    b.outputs = npc_min(job->block, o->outputs - b.output);
     (void)thread;
+    if (job->kernels) b.input = transpose_vectors(job, from, to, b);
     for (; b.input < o->inputs; b.input += BLOCK) {
         b.inputs = npc_min(BLOCK, o->inputs - b.input);
         switch (o->element) {
@@ -93,9 +123,13 @@ static void take_outputs(void *context, int64_t index, int thread) {
     }
 }
 
-void npc_take_kernels(const npc_kernel_order *order, int threads) {
-    npc_kernel_order copy = *order;
+void npc_take_kernels(const npc_kernel_order *order, const npc_isa *isa, int threads) {
+    kernel_job job = {*order, NULL, BLOCK};
     const int64_t elements = order->groups * order->outputs * order->inputs * order->places * order->taken;
+    if (order->kernel == 1 && (order->element == 4 || order->element == 8)) {
+        job.kernels = npc_kernels_of(isa, order->element == 4 ? NPC_COMPUTE_u32 : NPC_COMPUTE_u64);
+        job.block = WIDE_BLOCK;
+    }
     threads = (int)npc_clamp(elements / THREAD_ELEMENTS, 1, threads);
-    npc_parallel_for(threads, order->groups * npc_ceil_div(order->outputs, BLOCK), take_outputs, &copy);
+    npc_parallel_for(threads, order->groups * npc_ceil_div(order->outputs, job.block), take_outputs, &job);
 }

@@ -2,7 +2,7 @@
 #ifndef NPC_TAKE_KERNELS_H
 #define NPC_TAKE_KERNELS_H
 
-#include "types.h"
+#include "isa.h"
 
 typedef struct {
     const char *from; /* (groups, inputs, outputs, taps of the kernel), contiguous */
@@ -13,6 +13,6 @@ typedef struct {
     int64_t element;     /* bytes */
 } npc_kernel_order;
 
-void npc_take_kernels(const npc_kernel_order *order, int threads);
+void npc_take_kernels(const npc_kernel_order *order, const npc_isa *isa, int threads);
 
 #endif

@@ -86,6 +86,18 @@ VARIED = [case for name in ("groups", "padding_modes", "many_axes", "strides_and
 VARIED = [case for _, case in VARIED]
 
 
+@pytest.mark.parametrize("dtype", ["e", "f", "d", "F", "D", "h"])
+@pytest.mark.parametrize(("outputs", "inputs"), [(40, 70), (64, 128), (5, 17)])
+def test_single_taps_of_many_channels(kernels, dtype, outputs, inputs):
+    """Weights are turned around in vectors, and what does not fill them one by one."""
+    rng = numpy.random.default_rng(8)
+    weight, given = numbers((2 * outputs, inputs, 1, 1), dtype, rng), numbers((1, 2 * outputs, 3, 4), dtype, rng)
+    groups = slice(0, outputs), slice(outputs, None)
+    halves = [numpy.einsum("kc,nkyx->ncyx", weight[i, :, 0, 0].conj(), given[:, i]) for i in groups]
+    made = grad.conv_input((1, 2 * inputs, 3, 4), weight, given, groups=2)
+    assert numpy.array_equal(made, numpy.concatenate(halves, 1))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype(backend, dtype):
     """float16 too, whose sums must fit it."""

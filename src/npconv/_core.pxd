@@ -97,7 +97,7 @@ cdef extern from "take_kernels.h" nogil:
         const int64_t *taps
         int64_t element
 
-    void npc_take_kernels(const npc_kernel_order *order, int threads)
+    void npc_take_kernels(const npc_kernel_order *order, const npc_isa *isa, int threads)
 
 cdef extern from "memory.h" nogil:
     void *npc_acquire(size_t bytes)

@@ -380,8 +380,10 @@ cdef class CompiledFolding:
             raise MemoryError("no memory for the sums of a few rows a thread")
 
 
-def take_kernels(int threads, weight, taps, out):
+def take_kernels(options, weight, taps, out):
     """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
+    cdef const npc_isa *isa = find_isa(options.isa)
+    cdef int threads = options.threads
     cdef npc_kernel_order order
     cdef Buffers buffers
     buffers.count = 0
@@ -393,6 +395,6 @@ def take_kernels(int threads, weight, taps, out):
         order.to = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
         order.taps = <const int64_t *> acquire(&buffers, taps).buf
         with nogil:
-            npc_take_kernels(&order, threads)
+            npc_take_kernels(&order, isa, threads)
     finally:
         release(&buffers)

@@ -98,14 +98,14 @@ def choose(options: Options) -> str:
     return "compiled" if compiled else "numpy"
 
 
-def _take_kernels(threads: int, weight: Array, taps: Array) -> Array:
+def _take_kernels(options: Options, weight: Array, taps: Array) -> Array:
     """As `_numpy.take_kernels`."""
     groups, inputs, outputs, _ = weight.shape
     size = groups * inputs * outputs * taps.size * weight.itemsize
     memory: Any = _core.Memory(size)  # a buffer, which Python before 3.12 cannot say of a type
     taken: Array = numpy.frombuffer(memory, weight.dtype).reshape(groups, outputs, len(taps), inputs, -1)
     whole = weight.flags.c_contiguous and weight.flags.aligned
-    _core.take_kernels(threads, weight if whole else weight.copy(), taps, taken)
+    _core.take_kernels(options, weight if whole else weight.copy(), taps, taken)
     return taken
 
 
@@ -131,7 +131,7 @@ def plan(problem: Problem, options: Options, prepacked: bool = False) -> Executi
     chosen = choose(options)
     compiled = chosen == "compiled"
     if problem.operation == "transposed":
-        kernels = partial(_take_kernels, options.threads) if compiled else _numpy.take_kernels
+        kernels = partial(_take_kernels, options) if compiled else _numpy.take_kernels
         return phases.plan(problem, chosen, lambda phase: plan(phase, options, prepacked), kernels)
     if problem.operation == "weight_gradient":
         return _core.plan_weight_gradient(problem, options) if compiled else _numpy.WeightGradientPlan(problem)

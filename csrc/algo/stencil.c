@@ -223,7 +223,8 @@ static void run_band(npc_stencil_item *item, int64_t k) {
                         .high = problem->activation_b};
     for (int64_t i = 0; i < images; i++) {
         npc_stencil_list_rows(item, i / taps, i % taps);
-        npc_stencil_list_columns(item);
+        if (!item->listed) npc_stencil_list_columns(item);
+        item->listed = 1;
         for (int64_t first = 0; first < kernel_rows; first += job->run_rows) {
             const int starts = i == 0 && first == 0,
                       ends = i + 1 == images && first + job->run_rows >= kernel_rows;

@@ -44,6 +44,7 @@ typedef struct {
     int64_t *columns;
     int *from, *to;
     int64_t inside_from, inside_to; /* vectors that begin here lie inside the input, under every tap */
+    int listed; /* columns: the same for all channels */
 } npc_stencil_item;
 
 /* stencil_rows.c: rows of one input channel at one outer tap, where they lie, converted, or packed. */

@@ -256,7 +256,8 @@ def test_packed_kernels_depend_on_the_size(backend):
     layer = npconv.ConvTranspose1d(2, 3, 4, stride=3, padding=1, rng=0)
     for size in (1, 2, 5, 1):
         x = normal((1, 2, size), "f")
-        numpy.testing.assert_array_equal(layer(x), npconv.conv_transpose1d(x, layer.weight, layer.bias, 3, 1))
+        expected = npconv.conv_transpose1d(x, layer.weight, layer.bias, 3, 1)
+        numpy.testing.assert_allclose(layer(x), expected, rtol=1e-6)  # a layer's algorithm may be another
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])

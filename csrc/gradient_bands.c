@@ -187,3 +187,15 @@ void npc_gradient_pack(const npc_problem *problem, const npc_tensor *gradient, c
             }
         }
 }
+
+void npc_add_sums(npc_compute compute, void *to, const void *from, int64_t count) {
+#define NPC_CASE(name, type)                                                                                 \
+    case NPC_COMPUTE_##name:                                                                                 \
+        for (int64_t i = 0; i < count; i++) ((type *)to)[i] += ((const type *)from)[i];                      \
+        break;
+    switch (compute) {
+        NPC_COMPUTES(NPC_CASE)
+    default: break;
+    }
+#undef NPC_CASE
+}

@@ -43,4 +43,7 @@ void npc_gradient_pack(const npc_problem *problem, const npc_tensor *gradient, c
 void npc_transpose(npc_compute compute, void *to, int64_t to_pitch, const void *from, int64_t from_pitch,
                    int64_t count, int64_t others);
 
+/* to[i] += from[i] */
+void npc_add_sums(npc_compute compute, void *to, const void *from, int64_t count);
+
 #endif

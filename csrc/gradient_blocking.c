@@ -1,6 +1,8 @@
 #include "gradient_bands.h"
 #include "weight_gradient.h"
 
+#define PLAIN_CYCLES 1.15 /* of a vector of products, all told */
+
 enum {
     SUM_BYTES = 384 << 10,      /* of an item: they stay in a second-level cache */
     BAND_BYTES = 256 << 10,     /* of packed input beside them */
@@ -222,8 +224,15 @@ void npc_weight_gradient_make_unmerged(npc_weight_gradient *plan) {
     plan->thread_bytes = (size_t)(b->band_bytes + b->gradient_bytes + b->offset_bytes + b->row_bytes +
                                   (b->slices > 1 ? 0 : b->sum_bytes));
     plan->slice_bytes = b->slices > 1 ? (size_t)(b->items * b->slices) * (size_t)b->sum_bytes : 0;
+    plan->tiled = npc_gradient_tiles_make(&plan->tiles, problem, plan->kernels, plan->most_threads,
+                                          PLAIN_CYCLES * npc_multiplications(problem) / (double)lanes);
+}
+
+size_t npc_weight_gradient_plain_workspace(const npc_weight_gradient *plan) {
+    return (size_t)plan->threads * plan->thread_bytes + plan->slice_bytes;
 }
 
 size_t npc_weight_gradient_workspace(const npc_weight_gradient *plan) {
-    return (size_t)plan->threads * plan->thread_bytes + plan->slice_bytes;
+    return plan->tiled ? npc_gradient_tiles_workspace(&plan->tiles)
+                       : npc_weight_gradient_plain_workspace(plan);
 }

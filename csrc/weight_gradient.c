@@ -351,18 +351,6 @@ static void run_item(void *context, int64_t index, int thread) {
     }
 }
 
-static void add_sums(npc_compute compute, void *to, const void *from, int64_t count) {
-#define NPC_CASE(name, type)                                                                                 \
-    case NPC_COMPUTE_##name:                                                                                 \
-        for (int64_t i = 0; i < count; i++) ((type *)to)[i] += ((const type *)from)[i];                      \
-        break;
-    switch (compute) {
-        NPC_COMPUTES(NPC_CASE)
-    default: break;
-    }
-#undef NPC_CASE
-}
-
 /* In the order of the slices, whoever computed them. */
 static void add_slices(void *context, int64_t index, int thread) {
     const gradient_job *job = context;
@@ -372,7 +360,7 @@ static void add_slices(void *context, int64_t index, int thread) {
     item.sums = job->waiting + index * b->slices * b->sum_bytes;
     const int64_t count = item.outputs * job->parts * item.inputs * item_taps(&item);
     for (int64_t slice = 1; slice < b->slices; slice++)
-        add_sums(job->problem->compute, item.sums, item.sums + slice * b->sum_bytes, count);
+        npc_add_sums(job->problem->compute, item.sums, item.sums + slice * b->sum_bytes, count);
     store_item(&item);
 }
 
@@ -413,9 +401,14 @@ static npc_status run_merged(const npc_weight_gradient *plan, const npc_tensors 
 
 npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_tensors *tensors) {
     if (plan->merged) return run_merged(plan, tensors);
+    if (plan->tiled && npc_gradient_tiles_take(&plan->problem, tensors)) {
+        const npc_status status =
+            npc_gradient_tiles_run(&plan->tiles, &plan->problem, plan->kernels, tensors);
+        if (status != NPC_NOT_FINITE) return status;
+    }
     gradient_job job = job_of(plan, tensors);
     const npc_gradient_blocking *b = &plan->blocking;
-    char *block = npc_acquire(npc_weight_gradient_workspace(plan));
+    char *block = npc_acquire(npc_weight_gradient_plain_workspace(plan));
     if (!block) return NPC_NO_MEMORY;
     job.workspace = block + plan->slice_bytes;
     job.waiting = block;

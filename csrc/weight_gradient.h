@@ -2,6 +2,7 @@
 #ifndef NPC_WEIGHT_GRADIENT_H
 #define NPC_WEIGHT_GRADIENT_H
 
+#include "gradient_tiles.h"
 #include "plan.h"
 
 /* How the work is cut. An item is some output channels, input channels and taps of one group, over a slice of all bands of
@@ -26,6 +27,8 @@ typedef struct {
     size_t thread_bytes;
     size_t slice_bytes; /* of sums that wait for those of the other slices */
     npc_gradient_blocking blocking;
+    int tiled; /* arrays that lie plainly are cut into tiles */
+    npc_gradient_tiles tiles;
 } npc_weight_gradient;
 
 /* Expects problem, isa and most_threads set. */
@@ -36,6 +39,7 @@ void npc_weight_gradient_make_unmerged(npc_weight_gradient *plan);
 int npc_gradient_joins(const npc_weight_gradient *plan);
 int64_t npc_gradient_bands(const npc_problem *problem, const npc_gradient_blocking *blocking);
 size_t npc_weight_gradient_workspace(const npc_weight_gradient *plan);
+size_t npc_weight_gradient_plain_workspace(const npc_weight_gradient *plan); /* without tiles */
 
 /* tensors->weight becomes the gradient, tensors->output is that of the convolution's result and, like the input, of any type. */
 npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_tensors *tensors);

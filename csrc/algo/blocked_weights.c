@@ -22,6 +22,27 @@ static void list_places(const npc_taps_block *taps, int64_t *places) {
                 *places++ = (row * taps->channels + c) * taps->columns + column;
 }
 
+/* A single tap whose output channels are neighbours, as in the weight of a transpose, is in the blocks' order by rows. */
+static int lies_by_outputs(const npc_problem *problem, const npc_tensor *weight) {
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    return npc_taps(problem) == 1 && npc_weights_have_plain_type(problem, weight) &&
+           weight->batch_stride == size && weight->channel_stride % size == 0 &&
+           (uintptr_t)weight->data % (uintptr_t)size == 0;
+}
+
+static void copy_outputs(const npc_blocked_packer *packer, const npc_taps_block *taps, int64_t k,
+                         int64_t count, const npc_block_rows *rows) {
+    const int64_t size = (int64_t)npc_compute_size(packer->plan->problem.compute);
+    const npc_tensor *weight = packer->weight;
+    const npc_copy copy = {.source = weight->data + taps->channel * weight->channel_stride + k * size,
+                           .target = rows->target,
+                           .count = taps->channels,
+                           .extent = rows->target_stride,
+                           .source_stride = weight->channel_stride / size,
+                           .to = npc_min(count, rows->target_stride)};
+    packer->plan->kernels->copy[0](&copy);
+}
+
 /* The run's first element in the weight's own order, and how many there are. */
 static int64_t first_element(const npc_problem *problem, const npc_taps_block *taps) {
     return ((taps->channel * npc_outer_taps(problem) + taps->outer) * npc_rows(problem).kernel + taps->row) *
@@ -38,13 +59,18 @@ void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t
     const npc_problem *problem = &packer->plan->problem;
     const npc_kernels *kernels = packer->plan->kernels;
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = kernels->lanes;
+    const int by_outputs = !packer->plain && lies_by_outputs(problem, packer->weight);
     for (int64_t run = 0; run < packer->split->blocks; run++) {
         const npc_taps_block taps = npc_split_taps(problem, packer->split, run);
         const int64_t from = first_element(problem, &taps);
         npc_block_rows rows = {
             .places = packer->places, .count = npc_blocked_elements(&taps), .target_stride = vectors * lanes};
         list_places(&taps, packer->places);
-        for (int v = 0; v < vectors; v++) {
+        if (by_outputs) {
+            rows.target = target;
+            copy_outputs(packer, &taps, k, count, &rows);
+        }
+        for (int v = 0; v < vectors && !by_outputs; v++) {
             const int64_t first = k + v * lanes;
             rows.channels = (int)npc_min(lanes, count - v * lanes);
             rows.target = target + v * lanes * size;

@@ -23,7 +23,7 @@ def again(
     options: Options, function: str, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...]
 ) -> Array | None: ...
 def remember(
-    plan: CompiledPlan,
+    plan: Any,
     options: Options,
     function: str,
     input: Array,

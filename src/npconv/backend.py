@@ -122,7 +122,7 @@ def allocator(plan: ExecutionPlan) -> Callable[[tuple[int, ...], numpy.dtype[Any
 
 def remember(plan: ExecutionPlan, options: Options, call: tuple[Any, ...]) -> None:
     """Has `again` answer calls with the arguments that follow its options."""
-    if unavailable is None and isinstance(plan, _core.CompiledPlan):
+    if unavailable is None and plan.backend == "compiled":
         _core.remember(plan, options, *call)
 
 

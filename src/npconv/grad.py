@@ -13,6 +13,7 @@ import numpy
 from numpy.typing import ArrayLike, DTypeLike
 
 from npconv.arguments import Array, IntPerAxis, Padding, as_array, canonical_settings, canonical_shape
+from npconv.backend import again, remember
 from npconv.docstrings import ending_with
 from npconv.functional import Call, planned, run_call
 from npconv.options import in_force
@@ -71,6 +72,21 @@ def prepare_weight(function: str, input: Any, weight_size: Any, grad_output: Any
         grad_output.shape,
     )
     return prepared.call(input, grad_output, None)
+
+
+def _input(function: str, input_size: Any, weight: Any, grad_output: Any, *arguments: Any) -> Array:
+    """`arguments` from `stride` on, `dtype` and `out` the last."""
+    *settings, dtype, out = arguments
+    if out is not None or dtype is not None:
+        return run_call(prepare_input(function, input_size, weight, grad_output, *settings, dtype), out)
+    options, key = in_force(), (*settings, input_size)
+    result = again(options, function, grad_output, weight, None, key)
+    if result is not None:
+        return result
+    call = prepare_input(function, input_size, weight, grad_output, *settings, dtype)
+    if not call[0].casts and call[2].dtype.kind != "c":  # whose weight is conjugated
+        remember(call[0].plan, options, (function, *call[1:], key))
+    return run_call(call)
 
 
 def conjugate(array: Array) -> Array:
@@ -158,11 +174,10 @@ def conv1d_input(
     >>> npconv.grad.conv1d_input((1, 1, 5), numpy.array([[[1, 2, 3]]]), numpy.array([[[1, 0, 10]]]))
     array([[[ 1,  2, 13, 20, 30]]])
     """
-    call = prepare_input(
+    return _input(
         "conv1d_input", input_size, weight, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype,
+        padding_mode, None, data_format, dtype, out,
     )  # fmt: skip
-    return run_call(call, out)
 
 
 @ending_with(_INPUT_TEXT)
@@ -187,11 +202,10 @@ def conv2d_input(
     >>> npconv.grad.conv2d_input((1, 3, 32, 32), weight, grad_output, stride=2, padding=1).shape
     (1, 3, 32, 32)
     """
-    call = prepare_input(
+    return _input(
         "conv2d_input", input_size, weight, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype,
+        padding_mode, None, data_format, dtype, out,
     )  # fmt: skip
-    return run_call(call, out)
 
 
 @ending_with(_INPUT_TEXT)
@@ -215,11 +229,10 @@ def conv3d_input(
     >>> npconv.grad.conv3d_input((1, 1, 2, 2, 2), numpy.ones((1, 1, 1, 1, 2)), numpy.ones((1, 1, 2, 2, 1))).ravel()
     array([1., 1., 1., 1., 1., 1., 1., 1.])
     """
-    call = prepare_input(
+    return _input(
         "conv3d_input", input_size, weight, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype,
+        padding_mode, None, data_format, dtype, out,
     )  # fmt: skip
-    return run_call(call, out)
 
 
 @ending_with(_INPUT_TEXT)
@@ -244,11 +257,10 @@ def conv_input(
     >>> npconv.grad.conv_input((1, 1, 3, 3, 3, 3), weight, grad_output)[0, 0, 1, 1, 1]
     array([16., 32., 16.])
     """
-    call = prepare_input(
+    return _input(
         "conv_input", input_size, weight, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype,
+        padding_mode, None, data_format, dtype, out,
     )  # fmt: skip
-    return run_call(call, out)
 
 
 @ending_with(_WEIGHT_TEXT)

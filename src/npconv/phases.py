@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 JOINED = 8  # phases, from which on one convolution makes them all
+SMALL = 256  # elements of a weight that is read where it lies: less than the cost of asking for memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class _Phase:
         self.plan = plan(self.problem)
         self.work = channels * math.prod(size) * math.prod(self.problem.kernel_size)
         self.taps = self._flat_taps(p.kernel_size)
+        self.lying = self._lying_weight(p)
         whole = (slice(None),) * p.channels_last
         outputs = (slice(axis.place, None, step) for axis, step in zip(axes, p.stride, strict=True))
         self._read: Index = (..., *(axis.inputs for axis in axes), *whole)
@@ -145,6 +147,20 @@ class _Phase:
             shape[number], shape[count + number] = axis.places, axis.count
             flat = flat + axis.taps.reshape(shape) * math.prod(kernel[number + 1 :])
         return numpy.ascontiguousarray(flat.reshape(self.joined, -1))
+
+    def _lying_weight(self, problem: Problem) -> Index | None:
+        """The taps of the weight, if the convolution had better read them where they lie."""
+        inputs, alone = problem.input_channels // problem.groups, self.problem.kernel_size
+        small = math.prod(problem.kernel_size) * problem.output_channels * inputs <= SMALL
+        by_outputs = self.plan.algorithm == "blocked" and math.prod(alone) == 1  # whose packed weights lie so too
+        if self.joined > 1 or (problem.groups > 1 and inputs > 1) or not (small or by_outputs or inputs == 1):
+            return None
+        return (..., *(slice(axis.first + axis.step * (axis.count - 1), None, -axis.step) for axis in self._axes))
+
+    def weight(self, weight: Array) -> Array:
+        """That of the convolution, as a view."""
+        taps = weight[self.lying]
+        return taps.reshape(-1, 1, *taps.shape[2:]) if len(weight) == self.problem.groups else taps.swapaxes(0, 1)
 
     def run(self, input: Array, kernels: Array, bias: Array | None, out: Array, packed: Any) -> None:
         """`out` is the whole result."""
@@ -185,7 +201,7 @@ class TransposedPlan:
         made = math.prod(sum(axis.places * axis.size for axis in axes) for axes in merged)
         self._leaves_out = made < math.prod(p.output_size)
         self._take_kernels = kernels
-        self.backend = backend
+        self.backend, self.shape, self.dtype = backend, p.output_shape, p.dtype
         plans = [phase.plan for phase in sorted(self._phases, key=lambda phase: -phase.work)]
         self.algorithm = ", ".join(dict.fromkeys(plan.algorithm for plan in plans)) or "none"
         self.isa = plans[0].isa if plans else "none"
@@ -216,7 +232,10 @@ class TransposedPlan:
         if self._leaves_out:
             self._fill(bias, out)
         for i, phase in enumerate(self._phases):
-            kernels, own = (self._kernels(weight, phase), None) if packed is None else packed[i]
+            if packed is not None:
+                kernels, own = packed[i]
+            else:
+                kernels, own = phase.weight(weight) if phase.lying else self._kernels(weight, phase), None
             phase.run(input, kernels, bias, out, own)
 
     def _fill(self, bias: Array | None, out: Array) -> None:
@@ -232,6 +251,7 @@ class FoldedPlan:
 
     def __init__(self, problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels) -> None:
         self._problem = p = problem
+        self.shape, self.dtype = p.output_shape, p.dtype
         size = tuple(extent + sum(pair) for extent, pair in zip(p.output_size, p.padding, strict=True))
         shape = (*size, p.output_channels) if p.channels_last else (p.output_channels, *size)
         self._padded = replace(

@@ -15,6 +15,7 @@ from npconv.arguments import (
     canonical_axes,
     canonical_settings,
 )
+from npconv.backend import again, remember
 from npconv.docstrings import ending_with
 from npconv.functional import Call, Plan, explain_call, plan_call, run_call
 from npconv.options import in_force
@@ -43,6 +44,21 @@ def prepare_transposed(
     )  # fmt: skip
     extra = canonical_axes(function, "output_padding", output_padding)
     return plan_call(in_force(), prepacked, function, (input, weight, bias), (*settings, "transposed", extra))
+
+
+def _transposed(function: str, input: Any, weight: Any, bias: Any, *arguments: Any) -> Array:
+    """`arguments` from `stride` on, `dtype` and `out` the last."""
+    *settings, dtype, out = arguments
+    if out is not None or dtype is not None:
+        return run_call(prepare_transposed(function, input, weight, bias, *settings, dtype), out)
+    options = in_force()
+    result = again(options, function, input, weight, bias, tuple(settings))
+    if result is not None:
+        return result
+    call = prepare_transposed(function, input, weight, bias, *settings, dtype)
+    if not call[0].casts:
+        remember(call[0].plan, options, (function, *call[1:], tuple(settings)))
+    return run_call(call)
 
 
 _SHARED = """
@@ -128,11 +144,10 @@ def conv_transpose1d(
     >>> npconv.conv_transpose1d(signal, numpy.array([[[1, 1]]]), stride=2)
     array([[[1, 1, 2, 2, 4, 4]]])
     """
-    call = prepare_transposed(
+    return _transposed(
         "conv_transpose1d", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype,
+        activation, data_format, dtype, out,
     )  # fmt: skip
-    return run_call(call, out)
 
 
 @ending_with(_SHARED)
@@ -167,11 +182,10 @@ def conv_transpose2d(
     >>> npconv.conv_transpose2d(features, kernels, stride=2, padding=1, output_padding=1).shape
     (1, 8, 14, 14)
     """
-    call = prepare_transposed(
+    return _transposed(
         "conv_transpose2d", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype,
+        activation, data_format, dtype, out,
     )  # fmt: skip
-    return run_call(call, out)
 
 
 @ending_with(_SHARED)
@@ -197,11 +211,10 @@ def conv_transpose3d(
     >>> npconv.conv_transpose3d(video, numpy.ones((4, 3, 3, 4, 4)), stride=(1, 2, 2), padding=(1, 1, 1)).shape
     (1, 3, 8, 20, 30)
     """
-    call = prepare_transposed(
+    return _transposed(
         "conv_transpose3d", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype,
+        activation, data_format, dtype, out,
     )  # fmt: skip
-    return run_call(call, out)
 
 
 @ending_with(_SHARED)
@@ -226,11 +239,10 @@ def conv_transpose(
     >>> npconv.conv_transpose(numpy.ones((1, 1, 1, 1, 1, 1), int), numpy.ones((1, 3, 2, 2, 2, 2), int)).shape
     (1, 3, 2, 2, 2, 2)
     """
-    call = prepare_transposed(
+    return _transposed(
         "conv_transpose", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype,
+        activation, data_format, dtype, out,
     )  # fmt: skip
-    return run_call(call, out)
 
 
 def explain_transpose(

@@ -1,0 +1,33 @@
+/* The gradient of a weight by Winograd's minimal filtering: gradient_tiles.c. */
+#ifndef NPC_GRADIENT_TILES_H
+#define NPC_GRADIENT_TILES_H
+
+#include "plan.h"
+
+/* How the work is cut. A strip is some tiles of one tile row, a band some strips. An item is some vectors of output and of
+ * input channels of one group, for one tap of the axes before rows and columns, over a slice of all strips. What decides the
+ * order of a sum (strips, bands, slices) follows from the problem alone. */
+typedef struct {
+    int kind;
+    int64_t taps, tile; /* along an axis: of the kernel, of the result's gradient under a tile */
+    int64_t down, across, width, runs; /* tile rows, tiles of a row, of a strip; strips of a row */
+    int64_t strips, band;
+    int64_t outputs, inputs; /* vectors of channels, of an item */
+    int64_t output_blocks, input_blocks, items, slices;
+    int64_t row, point; /* elements: a row of pixels, the tiles of one point */
+    int64_t pixel_bytes, offset_bytes, input_bytes, gradient_bytes, sum_bytes;
+    size_t thread_bytes, slice_bytes;
+    int threads;
+} npc_gradient_tiles;
+
+/* Whether tiles cost less than `cycles`, and then how the work is cut. */
+int npc_gradient_tiles_make(npc_gradient_tiles *t, const npc_problem *problem, const npc_kernels *kernels,
+                            int threads, double cycles);
+size_t npc_gradient_tiles_workspace(const npc_gradient_tiles *t);
+/* Whether arrays lie as the tiles read and write them. */
+int npc_gradient_tiles_take(const npc_problem *problem, const npc_tensors *tensors);
+/* NPC_NOT_FINITE where plain sums have to tell. */
+npc_status npc_gradient_tiles_run(const npc_gradient_tiles *t, const npc_problem *problem,
+                                  const npc_kernels *kernels, const npc_tensors *tensors);
+
+#endif

@@ -50,12 +50,12 @@ def _transposed(function: str, input: Any, weight: Any, bias: Any, *arguments: A
     """`arguments` from `stride` on, `dtype` and `out` the last."""
     *settings, dtype, out = arguments
     if out is not None or dtype is not None:
-        return run_call(prepare_transposed(function, input, weight, bias, *settings, dtype), out)
+        return run_call(prepare_transposed(function, input, weight, bias, *arguments[:-1]), out)
     options = in_force()
     result = again(options, function, input, weight, bias, tuple(settings))
     if result is not None:
         return result
-    call = prepare_transposed(function, input, weight, bias, *settings, dtype)
+    call = prepare_transposed(function, input, weight, bias, *arguments[:-1])
     if not call[0].casts:
         remember(call[0].plan, options, (function, *call[1:], tuple(settings)))
     return run_call(call)

@@ -54,6 +54,12 @@ static double gradient_bytes(const npc_weight_gradient *plan) {
            (double)b->band_columns * (double)npc_compute_size(plan->problem.compute);
 }
 
+/* Output channels that fill a tile. */
+static int64_t least_outputs(const npc_weight_gradient *plan) {
+    if (plan->blocking.dots) return 1;
+    return plan->blocking.turned ? NPC_BLOCK_VECTORS * plan->kernels->lanes : plan->kernels->rows;
+}
+
 /* Half of a count, in whole multiples. */
 static int64_t halved(int64_t count, int64_t multiple) {
     return npc_max(1, npc_min(count - 1, npc_round_up(npc_ceil_div(count, 2), multiple)));
@@ -76,11 +82,21 @@ static int takes_dots(const npc_weight_gradient *plan) {
     return dots < (outputs < 4 ? 4 : outputs) * (double)vectors * taps / (double)columns.kernel;
 }
 
+/* By vector operations a pixel and kernel row, in place of joined columns. */
+static int is_better_turned(const npc_weight_gradient *plan) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t lanes = plan->kernels->lanes, outputs = npc_group_outputs(problem);
+    const int64_t inputs = npc_group_inputs(problem), window = npc_columns(problem).kernel * inputs;
+    if (problem->parts != 1 || inputs >= lanes || !plan->kernels->pixels) return 0;
+    return (double)npc_ceil_div(outputs, lanes) * (double)window <
+           0.9 * (double)outputs * (double)npc_ceil_div(window, lanes);
+}
+
 /* As few taps and channels an item as their sums fit a cache. */
 static void choose_item(npc_weight_gradient *plan) {
     const npc_problem *problem = &plan->problem;
     npc_gradient_blocking *b = &plan->blocking;
-    const int64_t lanes = b->dots ? 1 : plan->kernels->lanes, rows = b->dots ? 1 : plan->kernels->rows;
+    const int64_t lanes = b->dots ? 1 : plan->kernels->lanes, rows = least_outputs(plan);
     b->outputs = npc_group_outputs(problem);
     b->inputs = npc_group_inputs(problem);
     b->outers = npc_outer_taps(problem);
@@ -157,7 +173,7 @@ static void choose_slices(npc_weight_gradient *plan) {
     npc_gradient_blocking *b = &plan->blocking, smallest = *b;
     const int64_t bands = npc_gradient_bands(problem, b);
     smallest.inputs = npc_min(b->inputs, b->dots ? 1 : plan->kernels->lanes);
-    smallest.outputs = npc_min(b->outputs, b->dots ? 1 : plan->kernels->rows);
+    smallest.outputs = npc_min(b->outputs, least_outputs(plan));
     const double bytes = sum_bytes(problem, b) * (double)count_items(problem, b);
     const int64_t room = (int64_t)npc_max(1, (int64_t)(MOST_SLICE_BYTES / bytes));
     const int64_t wanted = npc_max(npc_ceil_div(LEAST_ITEMS, count_items(problem, &smallest)),
@@ -179,7 +195,7 @@ static void choose_groups(npc_weight_gradient *plan) {
 static void choose_threads(npc_weight_gradient *plan) {
     const npc_problem *problem = &plan->problem;
     npc_gradient_blocking *b = &plan->blocking;
-    const int64_t lanes = b->dots ? 1 : plan->kernels->lanes, rows = b->dots ? 1 : plan->kernels->rows;
+    const int64_t lanes = b->dots ? 1 : plan->kernels->lanes, rows = least_outputs(plan);
     const double work = npc_multiplications(problem) / THREAD_WORK;
     if (work < plan->threads) plan->threads = (int)npc_max(1, (int64_t)work);
     const int64_t wanted = plan->threads > 1 ? 3 * plan->threads : 1;
@@ -206,6 +222,7 @@ void npc_weight_gradient_make_unmerged(npc_weight_gradient *plan) {
     plan->threads = plan->most_threads;
     plan->kernels = npc_kernels_of(plan->isa, problem->compute);
     b->dots = takes_dots(plan);
+    b->turned = !b->dots && is_better_turned(plan);
     choose_item(plan);
     choose_band(plan);
     choose_slices(plan);
@@ -217,12 +234,17 @@ void npc_weight_gradient_make_unmerged(npc_weight_gradient *plan) {
     const int64_t taps = b->rows * b->columns;
     b->band_bytes = npc_aligned_bytes(((int64_t)band_elements(plan) + 4 * lanes) * size);
     b->gradient_bytes = npc_aligned_bytes((int64_t)gradient_bytes(plan));
+    b->turned_bytes =
+        b->turned ? npc_aligned_bytes(npc_min(pixels, NPC_GRADIENT_RUN) * NPC_BLOCK_VECTORS * lanes * size)
+                  : 0;
     b->offset_bytes =
         npc_aligned_bytes((b->dots ? taps : pixels * problem->parts) * (int64_t)sizeof(int64_t));
     b->row_bytes = npc_aligned_bytes(npc_max(NPC_BAND_SCRATCH, b->columns) * size);
-    b->sum_bytes = npc_aligned_bytes((int64_t)sum_bytes(problem, b));
-    plan->thread_bytes = (size_t)(b->band_bytes + b->gradient_bytes + b->offset_bytes + b->row_bytes +
-                                  (b->slices > 1 ? 0 : b->sum_bytes));
+    npc_gradient_blocking padded = *b;
+    if (b->turned) padded.outputs = npc_round_up(b->outputs, lanes); /* empty lanes have sums too */
+    b->sum_bytes = npc_aligned_bytes((int64_t)sum_bytes(problem, &padded));
+    plan->thread_bytes = (size_t)(b->band_bytes + b->gradient_bytes + b->turned_bytes + b->offset_bytes +
+                                  b->row_bytes + (b->slices > 1 ? 0 : b->sum_bytes));
     plan->slice_bytes = b->slices > 1 ? (size_t)(b->items * b->slices) * (size_t)b->sum_bytes : 0;
     plan->tiled = npc_gradient_tiles_make(&plan->tiles, problem, plan->kernels, plan->most_threads,
                                           PLAIN_CYCLES * npc_multiplications(problem) / (double)lanes);

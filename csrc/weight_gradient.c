@@ -6,7 +6,7 @@
  * offset, and each tap is one product of the kernels' gemm, whose rows are output channels and whose reduction runs over the
  * band's pixels. The gradient is read where it lies. Few channels are no lost lanes: the window of a pixel is contiguous, so
  * vectors lie along kernel columns and channels together. Sums are kept a band long in registers and then in a cache, in
- * runs of up to RUN pixels as direct.c has them, and are turned into the weight's own order at the end.
+ * runs of up to NPC_GRADIENT_RUN pixels as direct.c has them, and are turned into the weight's own order at the end.
  *
  * Where that would leave lanes empty all the same (depthwise, one or two filters over an image), vectors lie along the
  * pixels, as dot products of rows. The alternative that lost is the forward convolution with batch and channels swapped,
@@ -18,48 +18,15 @@
 #include "algo/weights.h"
 #include "convert.h"
 #include "gradient_bands.h"
+#include "gradient_item.h"
 #include "memory.h"
 #include "parallel.h"
 
-enum { RUN = 512 };
-
-typedef struct {
-    const npc_weight_gradient *plan;
-    const npc_problem *problem;
-    const npc_gradient_blocking *blocking;
-    const npc_tensors *tensors;
-    char *workspace, *waiting; /* sums of all slices */
-    int64_t output_chunks, input_chunks, outer_chunks, row_chunks, column_chunks;
-    int64_t bands, row_bands, column_bands;
-    int64_t size, parts;
-    int in_place; /* the result may be written by whole rows of taps */
-    int is_sums;  /* and is in the order of the sums, which are made where it lies */
-} gradient_job;
-
-typedef struct {
-    const gradient_job *job;
-    int64_t output, outputs; /* channels, counted over all groups */
-    int64_t input, inputs;   /* in the group */
-    npc_taps_block taps;
-    const char *images; /* the input from the item's first channel on */
-    char *band, *gradient, *row, *sums;
-    int64_t sum_stride; /* elements from one output channel to the next */
-    int64_t *offsets;
-    npc_band listed; /* what offsets were listed for */
-    int started;     /* sums hold something */
-} gradient_item;
-
-/* Rows of the gradient, read in place or packed. */
-typedef struct {
-    const char *first;
-    int64_t channel_stride, row_stride; /* elements */
-} gradient_rows;
-
-static gradient_item item_at(const gradient_job *job, int64_t index) {
+static npc_gradient_item item_at(const npc_gradient_job *job, int64_t index) {
     const npc_problem *problem = job->problem;
     const npc_gradient_blocking *b = job->blocking;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    gradient_item item = {.job = job};
+    npc_gradient_item item = {.job = job};
     npc_taps_block *taps = &item.taps;
     taps->column = index % job->column_chunks * b->columns;
     taps->row = (index /= job->column_chunks) % job->row_chunks * b->rows;
@@ -78,16 +45,12 @@ static gradient_item item_at(const gradient_job *job, int64_t index) {
     return item;
 }
 
-static int64_t item_taps(const gradient_item *item) {
-    return item->taps.outers * item->taps.rows * item->taps.columns;
-}
-
-static gradient_rows rows_of(const gradient_item *item, const char *from, const npc_band *band) {
-    const gradient_job *job = item->job;
+static npc_gradient_rows rows_of(const npc_gradient_item *item, const char *from, const npc_band *band) {
+    const npc_gradient_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_tensor *tensor = &job->tensors->output;
-    gradient_rows rows = {from, tensor->channel_stride / job->size,
-                          npc_row_stride(problem, tensor) / job->size};
+    npc_gradient_rows rows = {from, tensor->channel_stride / job->size,
+                              npc_row_stride(problem, tensor) / job->size};
     npc_band row = *band;
     if (job->blocking->dots) row.rows = 1; /* rows may lie apart there */
     if (npc_gradient_lies_plainly(problem, tensor, &row)) return rows;
@@ -102,9 +65,9 @@ static gradient_rows rows_of(const gradient_item *item, const char *from, const 
 /* --- vectors along input channels --- */
 
 /* One run of pixels against every tap, for some rows of the gradient. */
-static void run_tiles(const gradient_item *item, const npc_input_band *input, int64_t outer, npc_gemm tile,
-                      int rows) {
-    const gradient_job *job = item->job;
+static void run_tiles(const npc_gradient_item *item, const npc_input_band *input, int64_t outer,
+                      npc_gemm tile, int rows) {
+    const npc_gradient_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const npc_taps_block *taps = &item->taps;
     const int joined = input->columns.tap_step == 1;
@@ -129,7 +92,7 @@ static void run_tiles(const gradient_item *item, const npc_input_band *input, in
         }
 }
 
-static void list_pixels(gradient_item *item, const npc_input_band *input) {
+static void list_pixels(npc_gradient_item *item, const npc_input_band *input) {
     const npc_band *band = &input->band;
     const int64_t row = input->rows.step * input->columns.extent * item->inputs, parts = item->job->parts;
     const int64_t image = input->rows.extent * input->columns.extent * item->inputs;
@@ -142,9 +105,9 @@ static void list_pixels(gradient_item *item, const npc_input_band *input) {
     item->listed = *band;
 }
 
-static void multiply_band(gradient_item *item, const npc_tensor *image, const npc_band *band,
-                          const gradient_rows *rows) {
-    const gradient_job *job = item->job;
+static void multiply_band(npc_gradient_item *item, const npc_tensor *image, const npc_band *band,
+                          const npc_gradient_rows *rows) {
+    const npc_gradient_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_kernels *kernels = job->plan->kernels;
     const npc_axis row_axis = npc_rows(problem), column_axis = npc_columns(problem);
@@ -158,7 +121,8 @@ static void multiply_band(gradient_item *item, const npc_tensor *image, const np
         npc_band_axis_of(&column_axis, item->taps.columns, band->columns, npc_gradient_joins(job->plan)),
         npc_lies_in_rows(problem, image) && npc_counts_in_elements(problem, image)};
     const int64_t elements = input.rows.extent * input.columns.extent * item->inputs * job->parts;
-    const int64_t pixels = band->rows * band->columns * job->parts, runs = npc_ceil_div(pixels, RUN);
+    const int64_t pixels = band->rows * band->columns * job->parts,
+                  runs = npc_ceil_div(pixels, NPC_GRADIENT_RUN);
     const int64_t all = item->outputs * job->parts, tiles = npc_ceil_div(all, kernels->rows);
     npc_gemm tile = {.weight_stride = rows->channel_stride,
                      .output_stride = item->sum_stride,
@@ -168,7 +132,8 @@ static void multiply_band(gradient_item *item, const npc_tensor *image, const np
     for (int64_t outer = 0; outer < item->taps.outers; outer++) {
         npc_input_band_pack(&input, item->taps.outer + outer, item->band, item->row);
         npc_zeros(item->band + elements * job->size, problem->compute, 4 * kernels->lanes);
-        for (int64_t i = 0; i < tiles; i++)
+        if (job->blocking->turned) npc_gradient_multiply_turned(item, &input, outer, rows);
+        for (int64_t i = 0; i < tiles && !job->blocking->turned; i++)
             for (int64_t run = 0; run < runs; run++) {
                 const int64_t m = all * i / tiles, from = pixels * run / runs;
                 tile.weights = rows->first + (m * rows->channel_stride + from) * job->size;
@@ -184,14 +149,14 @@ static void multiply_band(gradient_item *item, const npc_tensor *image, const np
 /* --- vectors along pixels --- */
 
 /* One channel of the input, packed into planes, against one or two of the gradient: sums of all taps of an outer one. */
-static void run_dots(const gradient_item *item, const npc_band *band, npc_dot tile, const char *left,
+static void run_dots(const npc_gradient_item *item, const npc_band *band, npc_dot tile, const char *left,
                      char *sums, int pair) {
-    const gradient_job *job = item->job;
+    const npc_gradient_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t taps = item->taps.rows * item->taps.columns;
     const int64_t tiles = npc_ceil_div(taps, pair ? kernels->dot_pair_taps : NPC_DOT_TAPS);
     const int64_t work = band->rows * npc_ceil_div(band->columns, kernels->lanes);
-    const int64_t runs = npc_min(npc_ceil_div(work, RUN), band->rows);
+    const int64_t runs = npc_min(npc_ceil_div(work, NPC_GRADIENT_RUN), band->rows);
     for (int64_t run = 0; run < runs; run++) {
         const int64_t from = band->rows * run / runs;
         tile.rows = band->rows * (run + 1) / runs - from;
@@ -207,9 +172,9 @@ static void run_dots(const gradient_item *item, const npc_band *band, npc_dot ti
     }
 }
 
-static void dot_band(gradient_item *item, const npc_tensor *image, const npc_band *band,
-                     const gradient_rows *rows) {
-    const gradient_job *job = item->job;
+static void dot_band(npc_gradient_item *item, const npc_tensor *image, const npc_band *band,
+                     const npc_gradient_rows *rows) {
+    const npc_gradient_job *job = item->job;
     const npc_problem *problem = job->problem;
     const int64_t taps = item->taps.rows * item->taps.columns;
     for (int64_t c = 0; c < item->inputs; c++)
@@ -233,7 +198,7 @@ static void dot_band(gradient_item *item, const npc_tensor *image, const npc_ban
                                   .left_stride = rows->row_stride,
                                   .right_stride = planes.columns.extent,
                                   .left_pitch = rows->channel_stride,
-                                  .output_pitch = item->inputs * item_taps(item)};
+                                  .output_pitch = item->inputs * npc_gradient_item_taps(item)};
             char *sums = item->sums + (c * item->taps.outers + outer) * taps * job->size;
             for (int64_t k = 0; k < item->outputs; k += 2)
                 run_dots(item, band, tile, rows->first + k * rows->channel_stride * job->size,
@@ -244,8 +209,8 @@ static void dot_band(gradient_item *item, const npc_tensor *image, const npc_ban
 /* --- items --- */
 
 /* Bands in the order batch, outer pixel, row band, column band. */
-static void run_band(gradient_item *item, int64_t index) {
-    const gradient_job *job = item->job;
+static void run_band(npc_gradient_item *item, int64_t index) {
+    const npc_gradient_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_gradient_blocking *b = job->blocking;
     const int64_t outers = npc_outer_outputs(problem);
@@ -257,7 +222,7 @@ static void run_band(gradient_item *item, int64_t index) {
     band.rows = npc_min(b->band_rows, npc_rows(problem).output - band.row);
     band.columns = npc_min(b->band_columns, npc_columns(problem).output - band.column);
     const npc_tensor *gradient = &job->tensors->output;
-    const gradient_rows rows =
+    const npc_gradient_rows rows =
         rows_of(item,
                 npc_result_band(problem, gradient, &band) + n * gradient->batch_stride +
                     item->output * gradient->channel_stride,
@@ -272,16 +237,22 @@ static void run_band(gradient_item *item, int64_t index) {
 }
 
 /* Taps of one output and one input channel from the sums to the weight, a kernel row at a time. */
-static void store_kernel(const gradient_item *item, int64_t k, int64_t c, int part) {
-    const gradient_job *job = item->job;
+static void store_kernel(const npc_gradient_item *item, int64_t k, int64_t c, int part) {
+    const npc_gradient_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_tensor *weight = &job->tensors->weight;
     const npc_taps_block *taps = &item->taps;
-    const int64_t apart = job->blocking->dots ? 1 : item->inputs; /* from tap to tap */
     const int64_t m = k * job->parts + part;
-    const char *sums = job->blocking->dots
-                           ? item->sums + (m * item->inputs + c) * item_taps(item) * job->size
-                           : item->sums + (m * item_taps(item) * item->inputs + c) * job->size;
+    int64_t apart = item->inputs; /* from tap to tap */
+    int64_t first = m * npc_gradient_item_taps(item) * apart + c;
+    if (job->blocking->turned) {
+        apart = npc_gradient_turned_step(item, k);
+        first = npc_gradient_turned_at(item, k, c);
+    } else if (job->blocking->dots) {
+        apart = 1;
+        first = (m * item->inputs + c) * npc_gradient_item_taps(item);
+    }
+    const char *sums = item->sums + first * job->size;
     char *kernel = weight->data + (item->output + k) * weight->batch_stride +
                    (item->input + c) * weight->channel_stride +
                    part * (int64_t)npc_scalar_size(weight->scalar);
@@ -299,9 +270,10 @@ static void store_kernel(const gradient_item *item, int64_t k, int64_t c, int pa
     }
 }
 
-static void store_item(const gradient_item *item) {
-    const gradient_job *job = item->job;
-    const int64_t taps = item_taps(item), size = job->size, inputs = npc_group_inputs(job->problem);
+static void store_item(const npc_gradient_item *item) {
+    const npc_gradient_job *job = item->job;
+    const int64_t taps = npc_gradient_item_taps(item), size = job->size,
+                  inputs = npc_group_inputs(job->problem);
     for (int64_t k = 0; k < item->outputs; k++) {
         char *row = job->tensors->weight.data + ((item->output + k) * inputs + item->input) * taps * size;
         const char *sums = item->sums + k * taps * item->inputs * size;
@@ -315,19 +287,20 @@ static void store_item(const gradient_item *item) {
     }
 }
 
-static void place_workspace(gradient_item *item, int thread) {
+static void place_workspace(npc_gradient_item *item, int thread) {
     const npc_gradient_blocking *b = item->job->blocking;
     item->band = item->job->workspace + (size_t)thread * item->job->plan->thread_bytes;
     item->gradient = item->band + b->band_bytes;
-    item->offsets = (int64_t *)(void *)(item->gradient + b->gradient_bytes);
+    item->turned = item->gradient + b->gradient_bytes;
+    item->offsets = (int64_t *)(void *)(item->turned + b->turned_bytes);
     item->row = (char *)item->offsets + b->offset_bytes;
     item->sums = item->row + b->row_bytes;
 }
 
-static void run_slice(gradient_item *item, int64_t slice) {
-    const gradient_job *job = item->job;
+static void run_slice(npc_gradient_item *item, int64_t slice) {
+    const npc_gradient_job *job = item->job;
     const int64_t slices = job->blocking->slices, inputs = npc_group_inputs(job->problem);
-    item->sum_stride = job->is_sums ? inputs : item_taps(item) * item->inputs;
+    item->sum_stride = job->is_sums ? inputs : npc_gradient_item_taps(item) * item->inputs;
     if (job->is_sums)
         item->sums = job->tensors->weight.data + (item->output * inputs + item->input) * job->size;
     for (int64_t band = job->bands * slice / slices; band < job->bands * (slice + 1) / slices; band++)
@@ -336,10 +309,10 @@ static void run_slice(gradient_item *item, int64_t slice) {
 }
 
 static void run_item(void *context, int64_t index, int thread) {
-    const gradient_job *job = context;
+    const npc_gradient_job *job = context;
     const npc_gradient_blocking *b = job->blocking;
     const int64_t first = index / b->slices * b->groups, last = npc_min(first + b->groups, b->items);
-    gradient_item item = item_at(job, first);
+    npc_gradient_item item = item_at(job, first);
     place_workspace(&item, thread);
     if (b->slices > 1) item.sums = job->waiting + index * b->sum_bytes;
     run_slice(&item, index % b->slices);
@@ -353,21 +326,21 @@ static void run_item(void *context, int64_t index, int thread) {
 
 /* In the order of the slices, whoever computed them. */
 static void add_slices(void *context, int64_t index, int thread) {
-    const gradient_job *job = context;
+    const npc_gradient_job *job = context;
     const npc_gradient_blocking *b = job->blocking;
-    gradient_item item = item_at(job, index);
+    npc_gradient_item item = item_at(job, index);
     place_workspace(&item, thread);
     item.sums = job->waiting + index * b->slices * b->sum_bytes;
-    const int64_t count = item.outputs * job->parts * item.inputs * item_taps(&item);
     for (int64_t slice = 1; slice < b->slices; slice++)
-        npc_add_sums(job->problem->compute, item.sums, item.sums + slice * b->sum_bytes, count);
+        npc_add_sums(job->problem->compute, item.sums, item.sums + slice * b->sum_bytes,
+                     b->sum_bytes / job->size);
     store_item(&item);
 }
 
-static gradient_job job_of(const npc_weight_gradient *plan, const npc_tensors *tensors) {
+static npc_gradient_job job_of(const npc_weight_gradient *plan, const npc_tensors *tensors) {
     const npc_problem *problem = &plan->problem;
     const npc_gradient_blocking *b = &plan->blocking;
-    gradient_job job = {.plan = plan, .problem = problem, .blocking = b, .tensors = tensors};
+    npc_gradient_job job = {.plan = plan, .problem = problem, .blocking = b, .tensors = tensors};
     job.output_chunks = npc_ceil_div(npc_group_outputs(problem), b->outputs);
     job.input_chunks = npc_ceil_div(npc_group_inputs(problem), b->inputs);
     job.outer_chunks = npc_ceil_div(npc_outer_taps(problem), b->outers);
@@ -378,7 +351,7 @@ static gradient_job job_of(const npc_weight_gradient *plan, const npc_tensors *t
     job.column_bands = npc_ceil_div(npc_columns(problem).output, b->band_columns);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.parts = problem->parts;
-    job.in_place = job.outer_chunks * job.row_chunks * job.column_chunks == 1 &&
+    job.in_place = !b->turned && job.outer_chunks * job.row_chunks * job.column_chunks == 1 &&
                    npc_weights_lie_plainly(problem, &tensors->weight);
     job.is_sums = job.in_place && npc_taps(problem) == 1 && b->slices == 1 && !b->dots;
     return job;
@@ -406,7 +379,7 @@ npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_te
             npc_gradient_tiles_run(&plan->tiles, &plan->problem, plan->kernels, tensors);
         if (status != NPC_NOT_FINITE) return status;
     }
-    gradient_job job = job_of(plan, tensors);
+    npc_gradient_job job = job_of(plan, tensors);
     const npc_gradient_blocking *b = &plan->blocking;
     char *block = npc_acquire(npc_weight_gradient_plain_workspace(plan));
     if (!block) return NPC_NO_MEMORY;

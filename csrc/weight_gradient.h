@@ -5,16 +5,20 @@
 #include "gradient_tiles.h"
 #include "plan.h"
 
+enum { NPC_GRADIENT_RUN = 512 }; /* pixels whose sums stay in registers */
+
 /* How the work is cut. An item is some output channels, input channels and taps of one group, over a slice of all bands of
  * pixels. Slices are fixed by the problem alone, since their sums are rounded apart; the rest may follow the threads. */
 typedef struct {
     int dots; /* vectors along pixels, else along input channels */
+    int turned; /* vectors along output channels instead: few input channels, whose taps leave lanes empty */
     int64_t outputs, inputs; /* channels of an item */
     int64_t outers, rows, columns; /* taps of an item */
     int64_t band_rows, band_columns;
     int64_t items, slices;
     int64_t groups; /* that follow one another in a thread's hands, where an item is as large as a group */
-    int64_t band_bytes, gradient_bytes, offset_bytes, row_bytes, sum_bytes; /* of a thread's workspace */
+    int64_t band_bytes, gradient_bytes, turned_bytes, offset_bytes, row_bytes,
+        sum_bytes; /* of a thread's workspace */
 } npc_gradient_blocking;
 
 typedef struct {

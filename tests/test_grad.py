@@ -377,8 +377,8 @@ def test_weight_of_few_input_channels(kernels, image, weight, given, dtype):
     )
     spatial = zip(image[2:], weight[2:], stride, dilation, padding, strict=True)
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, d, p in spatial]
-    input = numbers(image, dtype, rng)
-    grad_output = (numbers((image[0], weight[0], *size), dtype, rng) % 2).astype(dtype)
+    input = shapes.small_integers(rng, image, dtype)
+    grad_output = (shapes.small_integers(rng, (image[0], weight[0], *size), dtype) % 2).astype(dtype)
     expected = oracle.weight_gradient(input, weight, grad_output, **given)
     for threads in (1, 2, 5):
         with npconv.options(num_threads=threads):

@@ -10,16 +10,8 @@
 #elif defined(__linux__)
 #include <sys/mman.h>
 #endif
-#if defined(_MSC_VER)
-#include <intrin.h>
-typedef volatile long npc_lock;
-#define lock_try(lock) (_InterlockedExchange(lock, 1) == 0)
-#define lock_release(lock) ((void)_InterlockedExchange(lock, 0))
-#else
-typedef int npc_lock;
-#define lock_try(lock) (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) == 0)
-#define lock_release(lock) __atomic_store_n(lock, 0, __ATOMIC_RELEASE)
-#endif
+
+#include "atomic.h"
 
 enum { KEPT_BLOCKS = 4 };
 static const size_t most_kept = (size_t)32 << 20; /* bytes in all: what is more goes back to the system */
@@ -104,9 +96,9 @@ static void *keep(void *block) {
 
 void *npc_acquire(size_t bytes) {
     if (bytes > SIZE_MAX - 2 * NPC_ALIGNMENT) return NULL;
-    if (lock_try(&cache_lock)) {
+    if (npc_lock_try(&cache_lock)) {
         void *block = take_kept(bytes);
-        lock_release(&cache_lock);
+        npc_lock_release(&cache_lock);
         if (block) return block;
     }
     char *memory = system_allocate(bytes + NPC_ALIGNMENT);
@@ -118,9 +110,9 @@ void *npc_acquire(size_t bytes) {
 
 void npc_release(void *block) {
     if (!block) return;
-    if (lock_try(&cache_lock)) {
+    if (npc_lock_try(&cache_lock)) {
         block = keep(block);
-        lock_release(&cache_lock);
+        npc_lock_release(&cache_lock);
     }
     if (block) system_free((char *)block - NPC_ALIGNMENT);
 }

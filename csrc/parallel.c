@@ -1,6 +1,13 @@
 #include "parallel.h"
 
+static void run_alone(int64_t items, npc_task *task, void *context) {
+    for (int64_t i = 0; i < items; i++) task(context, i, 0);
+}
+
 #ifdef _OPENMP
+#include <omp.h>
+
+#include "atomic.h"
 
 static int forked;      /* a child's runtime has lost its threads, and would wait for them for ever */
 static int
@@ -28,6 +35,40 @@ void npc_parallel_start(void) {
 
 int npc_openmp_version(void) { return _OPENMP; }
 
+enum { MOST_SHARES = 64 };
+
+/* Items of one thread, or of several where there are more than shares. */
+typedef struct {
+    int64_t next, end;
+    char apart[112]; /* from the next one's cache lines */
+} share;
+
+static void run_share(share *own, npc_task *task, void *context, int thread) {
+    for (;;) {
+        const int64_t item = npc_take_next(&own->next);
+        if (item >= own->end) return;
+        task(context, item, thread);
+    }
+}
+
+void npc_parallel_for(int threads, int64_t items, npc_task *task, void *context) {
+    if (threads <= 1 || items <= 1 || (threads = npc_thread_limit(threads)) <= 1) {
+        run_alone(items, task, context);
+        return;
+    }
+    share shares[MOST_SHARES];
+    const int count = threads < MOST_SHARES ? threads : MOST_SHARES;
+    for (int i = 0; i < count; i++) {
+        shares[i].next = items * i / count;
+        shares[i].end = items * (i + 1) / count;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        const int thread = omp_get_thread_num();
+        for (int i = 0; i < count; i++) run_share(&shares[(thread + i) % count], task, context, thread);
+    }
+}
+
 #else
 
 int npc_openmp_version(void) { return 0; }
@@ -38,5 +79,10 @@ int npc_thread_limit(int threads) {
 }
 
 void npc_parallel_start(void) {}
+
+void npc_parallel_for(int threads, int64_t items, npc_task *task, void *context) {
+    (void)threads;
+    run_alone(items, task, context);
+}
 
 #endif

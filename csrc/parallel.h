@@ -3,9 +3,6 @@
 #define NPC_PARALLEL_H
 
 #include <stdint.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 /* Once, before the first run. */
 void npc_parallel_start(void);
@@ -18,18 +15,9 @@ int npc_openmp_version(void);
 
 typedef void npc_task(void *context, int64_t item, int thread);
 
-/* Runs task(context, i, thread) for every i < items; thread < threads tells apart those that run at once. */
-static inline void npc_parallel_for(int threads, int64_t items, npc_task *task, void *context) {
-#ifdef _OPENMP
-    if (threads > 1 && items > 1 && (threads = npc_thread_limit(threads)) > 1) {
-        int64_t i;
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-        for (i = 0; i < items; i++) task(context, i, omp_get_thread_num());
-        return;
-    }
-#endif
-    (void)threads;
-    for (int64_t i = 0; i < items; i++) task(context, i, 0);
-}
+/* Runs task(context, i, thread) for every i < items; thread < threads tells apart those that run at once. Neighbouring
+ * items are run by one thread, so that its caches keep what they share, and what the call before left there; a thread that
+ * has run its own takes over those of others. */
+void npc_parallel_for(int threads, int64_t items, npc_task *task, void *context);
 
 #endif

@@ -71,27 +71,36 @@ static void *take_kept(size_t bytes) {
     return block;
 }
 
-/* Puts the block in an empty place or in that of the smallest; returns what is to be freed. */
-static void *keep(void *block) {
-    int place = 0;
-    if (header_of(block)->bytes > most_kept && header_of(block)->bytes <= largest_kept) {
-        void *before = large;
+/* Lists what makes way for the block, smaller ones first, or the block itself: then freed outside the lock. */
+static int keep(void *block, void **leaving) {
+    const size_t bytes = header_of(block)->bytes;
+    int count = 0;
+    if (bytes > most_kept && bytes <= largest_kept) {
+        leaving[0] = large;
         large = block;
-        return before;
+        return 1;
     }
-    for (int i = 0; i < KEPT_BLOCKS; i++) {
-        if (!cache[i]) {
-            place = i;
-            break;
+    for (;;) {
+        int empty = -1, smallest = -1;
+        for (int i = 0; i < KEPT_BLOCKS; i++) {
+            if (!cache[i])
+                empty = i;
+            else if (smallest < 0 || header_of(cache[i])->bytes < header_of(cache[smallest])->bytes)
+                smallest = i;
         }
-        if (header_of(cache[i])->bytes < header_of(cache[place])->bytes) place = i;
+        if (empty >= 0 && kept + bytes <= most_kept) {
+            cache[empty] = block;
+            kept += bytes;
+            return count;
+        }
+        if (smallest < 0 || header_of(cache[smallest])->bytes >= bytes) {
+            leaving[count] = block;
+            return count + 1;
+        }
+        leaving[count++] = cache[smallest];
+        kept -= header_of(cache[smallest])->bytes;
+        cache[smallest] = NULL;
     }
-    void *before = cache[place];
-    const size_t leaving = before ? header_of(before)->bytes : 0, coming = header_of(block)->bytes;
-    if (leaving >= coming || kept - leaving + coming > most_kept) return block;
-    cache[place] = block;
-    kept += coming - leaving;
-    return before;
 }
 
 void *npc_acquire(size_t bytes) {
@@ -109,10 +118,13 @@ void *npc_acquire(size_t bytes) {
 }
 
 void npc_release(void *block) {
+    void *leaving[KEPT_BLOCKS + 1] = {block};
+    int count = 1;
     if (!block) return;
     if (npc_lock_try(&cache_lock)) {
-        block = keep(block);
+        count = keep(block, leaving);
         npc_lock_release(&cache_lock);
     }
-    if (block) system_free((char *)block - NPC_ALIGNMENT);
+    for (int i = 0; i < count; i++)
+        if (leaving[i]) system_free((char *)leaving[i] - NPC_ALIGNMENT);
 }

@@ -332,3 +332,24 @@ print(status("VmRSS") - before)
 def test_threads_that_end_leave_nothing(run_python, backend):
     grown = int(run_python(THREADS_COME_AND_GO, backend))
     assert grown < 8 * MiB, f"{grown / MiB:.1f} MiB for 200 threads"
+
+
+@needs_core
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux's C library for the same memory")
+def test_kept_memory_follows_what_is_needed(run_python):
+    """A larger block takes the place of smaller ones that nobody asks for any more."""
+    code = """
+import ctypes, numpy
+from npconv._core import kept_result
+def block(size):
+    return kept_result((size << 20,), numpy.dtype("u1"))
+stale = [block(7) for _ in range(4)]
+del stale
+first = block(20)
+place = first.ctypes.data
+del first
+other = ctypes.c_void_p()  # had it been given back, this would now stand there
+ctypes.CDLL(None).posix_memalign(ctypes.byref(other), 2 << 20, (20 << 20) + 64)
+assert block(20).ctypes.data == place
+"""
+    run_python(code, "compiled")

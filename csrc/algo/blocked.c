@@ -187,8 +187,9 @@ static void run_block(npc_blocked_item *item, npc_blocked_block block) {
                                            item->places, item->lines,         job->plain};
         npc_blocked_pack_block(&packer, item->group * outputs + k, block.count, block.vectors, item->weights);
         block.weights = item->weights;
-        block.skips = npc_blocked_skips(job->problem->compute, block.weights,
-                                        block.vectors * kernels->lanes * job->reduction);
+        block.skips =
+            npc_taps(job->problem) > 1 && npc_blocked_skips(job->problem->compute, block.weights,
+                                                            block.vectors * kernels->lanes * job->reduction);
     }
     const char *weights = block.weights;
     for (int64_t run = 0; run < job->recipe->split.blocks; run++) {

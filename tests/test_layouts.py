@@ -79,6 +79,16 @@ def second_axis_innermost(values):
     return values if values.ndim < 2 else numpy.moveaxis(numpy.moveaxis(values, 1, -1).copy(), -1, 1)
 
 
+def first_axes_swapped(values):
+    """A weight as its transpose keeps it."""
+    return values if values.ndim < 2 else values.swapaxes(0, 1).copy().swapaxes(0, 1)
+
+
+def first_axes_swapped_others_backwards(values):
+    backwards = (..., *(slice(None, None, -1),) * (values.ndim - 2))
+    return values if values.ndim < 2 else first_axes_swapped(values[backwards])[backwards]
+
+
 def unaligned(values):
     memory = bytearray(values.nbytes + 1)
     view = numpy.frombuffer(memory, numpy.uint8, offset=1).view(values.dtype).reshape(values.shape)
@@ -121,7 +131,8 @@ def record_field(values):
 
 LAYOUTS = (
     every_other, inside_junk, backwards, last_axis_backwards, fortran, first_axis_innermost, second_axis_innermost,
-    unaligned, byte_swapped, byte_swapped_unaligned_backwards, read_only, subclass, record_field,
+    first_axes_swapped, first_axes_swapped_others_backwards, unaligned, byte_swapped, byte_swapped_unaligned_backwards,
+    read_only, subclass, record_field,
 )  # fmt: skip
 
 

@@ -55,17 +55,43 @@ static void load_kernels(const npc_problem *problem, const npc_tensor *weight, c
     }
 }
 
-/* Kernels of some channels, turned, into their points for every piece and outer tap. */
+/* 1 where the kernels of one input channel and all output channels are neighbours, as in the weight of a transpose; -1 where
+ * their taps are so backwards; else 0. */
+static int order_by_outputs(const npc_problem *problem, const npc_tensor *weight) {
+    int64_t stride = (int64_t)npc_compute_size(problem->compute);
+    int order = 0;
+    if (!npc_weights_have_plain_type(problem, weight) || (uintptr_t)weight->data % (uintptr_t)stride ||
+        weight->channel_stride % stride)
+        return 0;
+    for (int a = problem->spatial_axes - 1; a >= 0; a--) {
+        if (problem->axis[a].kernel == 1) continue;
+        const int forwards = weight->stride[a] == stride, backwards = weight->stride[a] == -stride;
+        if (!(forwards && order >= 0) && !(backwards && order <= 0)) return 0;
+        order = forwards ? 1 : -1;
+        stride *= problem->axis[a].kernel;
+    }
+    return weight->batch_stride == stride ? order : 0;
+}
+
+/* Kernels of some channels, a vector of output channels for every tap. */
+typedef struct {
+    const char *taps;
+    int64_t channels;
+    int order; /* of a kernel's taps: 1, or -1 backwards */
+} turned_kernels;
+
+/* Into their points for every piece and outer tap. */
 static void transform_kernels(const npc_plan *plan, npc_winograd_kind kind, const npc_winograd_block *block,
-                              const npc_winograd_gather *turned, char *target) {
+                              const turned_kernels *turned, char *target) {
     const npc_problem *problem = &plan->problem;
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
     const npc_axis rows = npc_winograd_axis(kind, npc_rows(problem)),
                    columns = npc_winograd_axis(kind, npc_columns(problem));
     const int64_t taps = npc_taps(problem), outer_taps = npc_outer_taps(problem);
-    npc_winograd_weights_run run = {.row_step = rows.stride * columns.kernel * lanes,
-                                    .column_step = columns.stride * lanes,
-                                    .channels = turned->extent / taps,
+    const int64_t start = turned->order < 0 ? taps - 1 : 0, step = turned->order * lanes;
+    npc_winograd_weights_run run = {.row_step = rows.stride * columns.kernel * step,
+                                    .column_step = columns.stride * step,
+                                    .channels = turned->channels,
                                     .channel_step = taps * lanes,
                                     .point_stride = block->panel,
                                     .output_step = block->vectors * lanes};
@@ -75,10 +101,24 @@ static void transform_kernels(const npc_plan *plan, npc_winograd_kind kind, cons
         run.rows = piece.rows;
         run.columns = piece.columns;
         for (int64_t tap = 0; tap < outer_taps; tap++) {
-            run.kernels = (const char *)turned->pixels + (tap * (taps / outer_taps) + first) * lanes * size;
+            run.kernels = turned->taps + (start * lanes + (tap * (taps / outer_taps) + first) * step) * size;
             run.output = target + (tap * block->tap + i * block->channels * run.output_step) * size;
             plan->kernels->winograd.weights[kind](&run);
         }
+    }
+}
+
+/* Channel by channel: what is stored beyond a channel's taps, the next one's take the place of. */
+static void turn_by_outputs(const npc_plan *plan, const npc_tensor *weight, const char *kernels,
+                            const turned_kernels *turned, npc_winograd_gather rows) {
+    const int64_t size = (int64_t)npc_compute_size(plan->problem.compute), taps = npc_taps(&plan->problem);
+    const char *first = kernels - (turned->order < 0 ? (taps - 1) * size : 0);
+    char *pixels = rows.pixels;
+    rows.channel_stride = rows.extent = rows.to = taps;
+    for (int64_t c = 0; c < turned->channels; c++) {
+        rows.rows = first + c * weight->channel_stride;
+        rows.pixels = pixels + c * taps * plan->kernels->lanes * size;
+        plan->kernels->winograd.gather(&rows);
     }
 }
 
@@ -91,6 +131,7 @@ void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const
     const int64_t taps = npc_taps(problem);
     const int64_t step = npc_clamp(SCRATCH_BYTES / (taps * lanes * size), 1, block.channels);
     const int plain = npc_weights_lie_plainly(problem, weight);
+    const int order = plain ? 0 : order_by_outputs(problem, weight);
     long double lines[SCRATCH_BYTES / sizeof(long double)], turned[SCRATCH_BYTES / sizeof(long double) + 64];
     for (int64_t v = 0; v < block.vectors; v++) {
         const int64_t first = (outputs * NPC_WINOGRAD_VECTORS + v) * lanes;
@@ -99,18 +140,22 @@ void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const
         for (int64_t c = 0; c < block.channels; c += step) {
             const int64_t channels = npc_min(step, block.channels - c);
             const char *kernels = from + (first_channel + c) * weight->channel_stride;
-            for (int64_t k = 0; k < count && !plain; k++)
+            const turned_kernels run = {(const char *)turned, channels, order ? order : 1};
+            for (int64_t k = 0; k < count && !plain && !order; k++)
                 load_kernels(problem, weight, kernels + k * weight->batch_stride, channels,
                              (char *)lines + k * step * taps * size);
-            const npc_winograd_gather rows = {plain ? (const void *)kernels : lines,
-                                              turned,
-                                              plain ? npc_group_inputs(problem) * taps : step * taps,
-                                              channels * taps,
-                                              0,
-                                              channels * taps,
-                                              (int)count};
-            plan->kernels->winograd.gather(&rows);
-            transform_kernels(plan, kind, &block, &rows, target + (c * block.vectors + v) * lanes * size);
+            npc_winograd_gather rows = {.rows = plain ? (const void *)kernels : lines,
+                                        .pixels = turned,
+                                        .channel_stride =
+                                            plain ? npc_group_inputs(problem) * taps : step * taps,
+                                        .extent = channels * taps,
+                                        .to = channels * taps,
+                                        .channels = (int)count};
+            if (order)
+                turn_by_outputs(plan, weight, kernels, &run, rows);
+            else
+                plan->kernels->winograd.gather(&rows);
+            transform_kernels(plan, kind, &block, &run, target + (c * block.vectors + v) * lanes * size);
         }
     }
 }

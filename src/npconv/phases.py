@@ -152,10 +152,14 @@ class _Phase:
         """The taps of the weight, if the convolution had better read them where they lie."""
         inputs, alone = problem.input_channels // problem.groups, self.problem.kernel_size
         small = math.prod(problem.kernel_size) * problem.output_channels * inputs <= SMALL
-        by_outputs = self.plan.algorithm == "blocked" and math.prod(alone) == 1  # whose packed weights lie so too
+        by_outputs = math.prod(alone) == 1 if self.plan.algorithm == "blocked" else self._turns_weights(problem)
         if self.joined > 1 or (problem.groups > 1 and inputs > 1) or not (small or by_outputs or inputs == 1):
             return None
         return (..., *(slice(axis.first + axis.step * (axis.count - 1), None, -axis.step) for axis in self._axes))
+
+    def _turns_weights(self, problem: Problem) -> bool:
+        """Whether the algorithm turns weights around by itself, and those of this phase are neighbours."""
+        return self.plan.algorithm.startswith("winograd") and self.problem.kernel_size == problem.kernel_size
 
     def weight(self, weight: Array) -> Array:
         """That of the convolution, as a view."""

@@ -388,3 +388,17 @@ def test_weight_of_few_input_channels(kernels, image, weight, given, dtype):
         if dtype != "e":  # sums past 2048 have no place in it
             assert not oracle.difference_exact(result, expected)
         numpy.testing.assert_array_equal(again, result)
+
+
+@pytest.mark.parametrize("dtype", [">c8", "<c8", ">c16", "<c16"])
+def test_complex_numbers_of_any_byte_order(backend, dtype):
+    rng = numpy.random.default_rng(0)
+    x, w, g = (shapes.small_integers(rng, shape, "F") for shape in ((2, 3, 9), (4, 3, 2), (2, 4, 8)))
+    for swapped in itertools.product((False, True), repeat=3):
+        given = zip((x, w, g), swapped, strict=True)
+        arrays = [a.astype(dtype) if swap else a.astype(numpy.dtype(dtype).newbyteorder("=")) for a, swap in given]
+        result = grad.conv1d_input(x.shape, *arrays[1:])
+        assert not oracle.difference_exact(result, oracle.input_gradient(x.shape, w, g))
+        assert not oracle.difference_exact(
+            grad.conv1d_weight(arrays[0], w.shape, arrays[2]), oracle.weight_gradient(x, w.shape, g)
+        )

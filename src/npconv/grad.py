@@ -34,7 +34,8 @@ def prepare_input(
     function: str, input_size: Any, weight: Any, grad_output: Any, *settings: Any, prepacked: bool = False
 ) -> Call:
     """`settings` as `canonical_settings` takes them, from `stride` to `dtype`."""
-    weight, grad_output = as_array(function, "weight", weight), as_array(function, "grad_output", grad_output)
+    weight = conjugate(as_array(function, "weight", weight))
+    grad_output = as_array(function, "grad_output", grad_output)
     prepared = planned(
         in_force(),
         prepacked,
@@ -50,8 +51,7 @@ def prepare_input(
         0,
         grad_output.shape,
     )
-    _, grad_output, weight, _ = prepared.call(grad_output, weight, None)
-    return prepared, grad_output, conjugate(weight), None
+    return prepared.call(grad_output, weight, None)
 
 
 def prepare_weight(function: str, input: Any, weight_size: Any, grad_output: Any, *settings: Any) -> Call:

@@ -75,9 +75,9 @@ static void *take_kept(size_t bytes) {
 static int keep(void *block, void **leaving) {
     const size_t bytes = header_of(block)->bytes;
     int count = 0;
-    if (bytes > most_kept && bytes <= largest_kept) {
-        leaving[0] = large;
-        large = block;
+    if (bytes > most_kept) {
+        leaving[0] = bytes <= largest_kept ? large : block;
+        if (bytes <= largest_kept) large = block;
         return 1;
     }
     for (;;) {

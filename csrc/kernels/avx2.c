@@ -29,6 +29,22 @@ NPC_INLINE __m256d odd_pd(__m256d a, __m256d b) {
     return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xd8);
 }
 
+NPC_INLINE __m256 mix_low_ps(__m256 a, __m256 b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+
+NPC_INLINE __m256 mix_high_ps(__m256 a, __m256 b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}
+
+NPC_INLINE __m256d mix_low_pd(__m256d a, __m256d b) {
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x20);
+}
+
+NPC_INLINE __m256d mix_high_pd(__m256d a, __m256d b) {
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
+}
+
 NPC_INLINE void transpose_ps(__m256 *v) {
     __m256 a[8], b[8];
     NPC_UNROLL
@@ -83,6 +99,8 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LOAD_MASKED(p, mask) _mm256_maskload_ps(p, mask)
 #define EVEN(a, b) even_ps(a, b)
 #define ODD(a, b) odd_ps(a, b)
+#define MIX_LOW(a, b) mix_low_ps(a, b)
+#define MIX_HIGH(a, b) mix_high_ps(a, b)
 #define TRANSPOSE(v) transpose_ps(v)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_ps(p, mask32(n), v)
@@ -112,6 +130,8 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define LOAD_MASKED(p, mask) _mm256_maskload_pd(p, mask)
 #define EVEN(a, b) even_pd(a, b)
 #define ODD(a, b) odd_pd(a, b)
+#define MIX_LOW(a, b) mix_low_pd(a, b)
+#define MIX_HIGH(a, b) mix_high_pd(a, b)
 #define TRANSPOSE(v) transpose_pd(v)
 #define STORE(p, v) _mm256_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_pd(p, mask64(n), v)

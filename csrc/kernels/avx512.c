@@ -24,6 +24,24 @@ NPC_INLINE __m512d odd_pd(__m512d a, __m512d b) {
     return _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
 }
 
+NPC_INLINE __m512 mix_low_ps(__m512 a, __m512 b) {
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, low, b);
+}
+
+NPC_INLINE __m512 mix_high_ps(__m512 a, __m512 b) {
+    const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return _mm512_permutex2var_ps(a, high, b);
+}
+
+NPC_INLINE __m512d mix_low_pd(__m512d a, __m512d b) {
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), b);
+}
+
+NPC_INLINE __m512d mix_high_pd(__m512d a, __m512d b) {
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b);
+}
+
 NPC_INLINE void transpose_ps(__m512 *v) {
     __m512 a[16];
     NPC_UNROLL
@@ -90,6 +108,8 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define LOAD_MASKED(p, mask) _mm512_maskz_loadu_ps(mask, p)
 #define EVEN(a, b) even_ps(a, b)
 #define ODD(a, b) odd_ps(a, b)
+#define MIX_LOW(a, b) mix_low_ps(a, b)
+#define MIX_HIGH(a, b) mix_high_ps(a, b)
 #define TRANSPOSE(v) transpose_ps(v)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_ps(p, MASK16(n), v)
@@ -119,6 +139,8 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define LOAD_MASKED(p, mask) _mm512_maskz_loadu_pd(mask, p)
 #define EVEN(a, b) even_pd(a, b)
 #define ODD(a, b) odd_pd(a, b)
+#define MIX_LOW(a, b) mix_low_pd(a, b)
+#define MIX_HIGH(a, b) mix_high_pd(a, b)
 #define TRANSPOSE(v) transpose_pd(v)
 #define STORE(p, v) _mm512_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm512_mask_storeu_pd(p, MASK8(n), v)

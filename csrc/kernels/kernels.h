@@ -40,6 +40,11 @@
  * for i < count, with m * output_pitch and m * left_pitch between the two: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
  * elements is read.
  *
+ * spread: a row of a transposed convolution of stride 2 along it, NULL for integers,
+ *     output[2 * j + p] = *bias + sum over taps t = first[p], first[p] + step ... < taps, then r < count, of
+ *                         weights[kernel_rows[r] + t] * input[rows[r] + columns[t] + j]
+ *   in that order, for 2 * j + p < width; pixels outside 0 <= columns[t] + j < extent are zeros, never read.
+ *
  * winograd: the steps of algo/winograd.c, NULL where an ISA or type has none. Vectors lie along channels, LANES of them:
  * a pixel, a tile's element or a weight is a vector, and an array of them a run of vectors.
  * - gather: pixels[x] = (rows[0][x], rows[1][x], ...), `channels` rows channel_stride apart, zeros outside [from, to);
@@ -130,7 +135,7 @@ typedef struct {
 
 typedef void npc_block_kernel(const npc_block *tile);
 
-enum { NPC_BLOCK_PIXELS = 14, NPC_BLOCK_VECTORS = 2, NPC_MOST_LANES = 16 };
+enum { NPC_BLOCK_PIXELS = 14, NPC_BLOCK_VECTORS = 2 };
 
 typedef struct {
     const void *source;
@@ -153,6 +158,15 @@ typedef struct {
 typedef void npc_dot_kernel(const npc_dot *tile);
 
 enum { NPC_DOT_TAPS = 9 };
+
+typedef struct {
+    const void *input, *weights, *bias;
+    void *output;
+    const int64_t *rows, *kernel_rows, *columns;
+    int64_t count, taps, step, first[2], extent, width;
+} npc_spread_row;
+
+typedef void npc_spread_kernel(const npc_spread_row *row);
 
 #define NPC_WINOGRAD_A 0.707106781186547524401L /* interpolation points +-a and +-b: 1/sqrt(2) and sqrt(2) */
 #define NPC_WINOGRAD_B 1.414213562373095048802L
@@ -242,6 +256,7 @@ typedef struct {
     npc_block_rows_kernel *block_store, *block_weights;
     npc_copy_kernel *copy[NPC_COPY_STEPS]; /* steps 1, 2 */
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
+    npc_spread_kernel *spread;
     int dot_pair_taps; /* the most that pay for two */
     npc_winograd winograd;
 } npc_kernels;

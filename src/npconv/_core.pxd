@@ -89,6 +89,15 @@ cdef extern from "weight_gradient.h" nogil:
     size_t npc_weight_gradient_workspace(const npc_weight_gradient *plan)
     npc_status npc_weight_gradient_run(const npc_weight_gradient *plan, const npc_tensors *tensors)
 
+cdef extern from "spread.h" nogil:
+    ctypedef struct npc_spread:
+        npc_problem problem
+        const npc_isa *isa
+        int most_threads, threads
+
+    bint npc_spread_make(npc_spread *plan)
+    npc_status npc_spread_run(const npc_spread *plan, const npc_tensors *tensors)
+
 cdef extern from "take_kernels.h" nogil:
     ctypedef struct npc_kernel_order:
         const char *source "from"

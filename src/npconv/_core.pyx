@@ -332,6 +332,57 @@ cdef class WeightGradientPlan:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace")
 
 
+def plan_spread(problem, options):
+    """A SpreadPlan for a transposed convolution, or None where its phases are to be computed each on its own."""
+    cdef SpreadPlan made = SpreadPlan()
+    describe(&made.plan.problem, problem, options)
+    describe_types(&made.tensors.input, problem, problem.input_dtype)
+    describe_types(&made.tensors.weight, problem, problem.weight_dtype)
+    describe_types(&made.tensors.output, problem, problem.dtype)
+    if problem.bias_dtype is not None:
+        describe_types(&made.tensors.bias, problem, problem.bias_dtype)
+    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
+    made.plan.most_threads = options.threads
+    made.plan.isa = find_isa(options.isa)
+    return made if npc_spread_make(&made.plan) else None
+
+
+cdef class SpreadPlan:
+    """A transposed convolution all of whose phases are computed at once, as immutable as a CompiledPlan."""
+
+    cdef npc_spread plan
+    cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
+    cdef Layout image, kernel
+
+    algorithm = "spread"
+
+    @property
+    def isa(self):
+        return self.plan.isa.name.decode()
+
+    @property
+    def threads(self):
+        return npc_thread_limit(self.plan.threads)
+
+    def run(self, input, weight, bias, out):
+        """As CompiledPlan.run with the transpose's own weight; whether the arrays lie so that it is done."""
+        cdef npc_tensors tensors = self.tensors
+        cdef Buffers buffers
+        cdef npc_status status
+        buffers.count = 0
+        try:
+            place(&tensors.input, acquire(&buffers, input), self.image)
+            place(&tensors.weight, acquire(&buffers, weight), self.kernel)
+            place(&tensors.output, acquire(&buffers, out, PyBUF_WRITABLE), self.image)
+            if bias is not None:
+                place(&tensors.bias, acquire(&buffers, bias), BIAS)
+            with nogil:
+                status = npc_spread_run(&self.plan, &tensors)
+        finally:
+            release(&buffers)
+        return status == NPC_OK
+
+
 def plan_folding(problem, options):
     """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
     cdef CompiledFolding made = CompiledFolding()

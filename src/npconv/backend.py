@@ -109,6 +109,12 @@ def _take_kernels(options: Options, weight: Array, taps: Array) -> Array:
     return taken
 
 
+def _plan_whole(options: Options, problem: Problem) -> phases.WholePlan | None:
+    """What computes all phases of a transposed convolution at once, if that is to be preferred."""
+    automatic = choose(options) == "compiled" and options.algorithm is None
+    return _core.plan_spread(problem, options) if automatic else None
+
+
 # The result of a call like one that was remembered, else None.
 again: Callable[[Options, str, Any, Any, Any, tuple[Any, ...]], Array | None] = (
     _core.again if unavailable is None else lambda *call: None
@@ -132,7 +138,8 @@ def plan(problem: Problem, options: Options, prepacked: bool = False) -> Executi
     compiled = chosen == "compiled"
     if problem.operation == "transposed":
         kernels = partial(_take_kernels, options) if compiled else _numpy.take_kernels
-        return phases.plan(problem, chosen, lambda phase: plan(phase, options, prepacked), kernels)
+        convolution = partial(plan, options=options, prepacked=prepacked)
+        return phases.plan(problem, chosen, convolution, kernels, partial(_plan_whole, options))
     if problem.operation == "weight_gradient":
         return _core.plan_weight_gradient(problem, options) if compiled else _numpy.WeightGradientPlan(problem)
     return _core.plan(problem, options, prepacked) if compiled else _numpy.plan(problem, options)

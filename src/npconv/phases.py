@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
 from numpy.lib.stride_tricks import as_strided
@@ -28,6 +28,23 @@ if TYPE_CHECKING:
     Index = tuple[Any, ...]
     PlanConvolution = Callable[[Problem], ExecutionPlan]
     TakeKernels = Callable[[Array, Array], Array]
+
+
+class WholePlan(Protocol):
+    """All phases at once; `run` says whether the arrays lie so that it could."""
+
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+    def run(self, input: Array, weight: Array, bias: Array | None, out: Array) -> bool: ...
+
+
+if TYPE_CHECKING:
+    PlanWhole = Callable[[Problem], WholePlan | None]
 
 
 JOINED = 8  # phases, from which on one convolution makes them all
@@ -193,7 +210,9 @@ class _Phase:
 class TransposedPlan:
     """The convolutions of all phases. What it packs of a weight are the weights of each, in that one's own order."""
 
-    def __init__(self, problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels) -> None:
+    def __init__(
+        self, problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels, whole: PlanWhole
+    ) -> None:
         self._problem = p = problem
         given = zip(p.input_size, p.kernel_size, p.output_size, p.stride, p.dilation, p.padding, strict=True)
         merged = [_merged(_axis_phases(*axis)) for axis in given]
@@ -212,7 +231,11 @@ class TransposedPlan:
         self.threads = max((plan.threads for plan in plans), default=1)
         self.workspace_bytes = max((plan.workspace_bytes for plan in plans), default=0)
         self.refused = plans[0].refused if plans else ()
-        self.packing = tuple((phase.taps.tobytes(), phase.plan.packing) for phase in self._phases)
+        self.packing: Any = tuple((phase.taps.tobytes(), phase.plan.packing) for phase in self._phases)
+        self._whole = whole(problem)
+        if self._whole is not None:
+            self.algorithm, self.isa, self.threads = self._whole.algorithm, self._whole.isa, self._whole.threads
+            self.workspace_bytes, self.refused, self.packing = 0, (), None
 
     def pack(self, weight: Array) -> list[tuple[Array, Any]]:
         """For every phase the weights of its convolution, and what its plan packs of them."""
@@ -231,7 +254,7 @@ class TransposedPlan:
         return taken.reshape(phase.problem.output_channels, inputs, *phase.problem.kernel_size)
 
     def run(self, input: Array, weight: Array, bias: Array | None, out: Array, packed: Any = None) -> None:
-        if out.size == 0:
+        if out.size == 0 or (self._whole is not None and self._whole.run(input, weight, bias, out)):
             return
         if self._leaves_out:
             self._fill(bias, out)
@@ -253,7 +276,9 @@ class TransposedPlan:
 class FoldedPlan:
     """The gradient of the input under a padding mode: that of the border goes to the pixels it was read from."""
 
-    def __init__(self, problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels) -> None:
+    def __init__(
+        self, problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels, whole: PlanWhole
+    ) -> None:
         self._problem = p = problem
         self.shape, self.dtype = p.output_shape, p.dtype
         size = tuple(extent + sum(pair) for extent, pair in zip(p.output_size, p.padding, strict=True))
@@ -266,7 +291,7 @@ class FoldedPlan:
             dtype=_numpy.compute_dtype(p.dtype),
             output_shape=(p.batch, *shape) if p.batched else shape,
         )
-        self._plan = inner = TransposedPlan(self._padded, backend, plan, kernels)
+        self._plan = inner = TransposedPlan(self._padded, backend, plan, kernels, whole)
         self.backend, self.algorithm, self.isa = backend, inner.algorithm, inner.isa
         self.threads, self.refused, self.packing = inner.threads, inner.refused, inner.packing
         self.workspace_bytes = (
@@ -288,7 +313,10 @@ class FoldedPlan:
         numpy.copyto(out, padded, casting="unsafe")
 
 
-def plan(problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels) -> TransposedPlan | FoldedPlan:
-    """`plan` plans the convolutions; `kernels` takes (groups, C, K, taps) to (groups, K, places, C, taps)."""
+def plan(
+    problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels, whole: PlanWhole
+) -> TransposedPlan | FoldedPlan:
+    """`plan` plans the convolutions; `kernels` takes (groups, C, K, taps) to (groups, K, places, C, taps); `whole`
+    plans all phases at once, or does not."""
     folds = problem.padding_mode != "zeros" and any(map(any, problem.padding))
-    return (FoldedPlan if folds else TransposedPlan)(problem, backend, plan, kernels)
+    return (FoldedPlan if folds else TransposedPlan)(problem, backend, plan, kernels, whole)

@@ -263,7 +263,8 @@ def explain_transpose(
     """Tell how `conv_transpose` would compute a call with these arguments, without computing it.
 
     It is computed as ordinary convolutions, one for every place that an output can have between two steps of a stride.
-    `algorithm` names theirs, the largest one's first; the rest of the plan is that of the largest.
+    `algorithm` names theirs, the largest one's first; the rest of the plan is that of the largest. Depthwise ones of
+    stride 2 make all places at once, by the algorithm ``"spread"``.
 
     >>> import numpy, npconv
     >>> with npconv.options(backend="numpy"):

@@ -189,13 +189,16 @@ class _Phase:
         if self.joined == 1:
             self.plan.run(input[self._read], kernels, bias, out[self._write], packed)
             return
-        made = numpy.empty(p.output_shape, p.dtype)
+        target = self._places_of(out)
+        lies_apart = sum(n > 1 for n in (p.output_channels // self.joined, *self.places)) > 1  # by more than one stride
+        made = numpy.empty(p.output_shape, p.dtype) if lies_apart else target.reshape(p.output_shape)
         repeated = None if bias is None else numpy.repeat(bias, self.joined)
         self.plan.run(input[self._read], kernels, repeated, made, packed)
-        self._spread(made, out)
+        if lies_apart:
+            numpy.copyto(target, made.reshape(target.shape))
 
-    def _spread(self, made: Array, out: Array) -> None:
-        """Channels (K, places) and pixels to where they belong."""
+    def _places_of(self, out: Array) -> Array:
+        """A view whose channels (K, places) and pixels are those of the convolution."""
         p, axes = self.problem, len(self._axes)
         target = out[self._write]
         first = target.ndim - axes - p.channels_last
@@ -204,7 +207,7 @@ class _Phase:
         shape[first : first + axes] = p.output_size
         shape[channel : channel + 1] = [shape[channel], *self.places]
         strides[channel : channel + 1] = [strides[channel], *out.strides[first : first + axes]]
-        numpy.copyto(as_strided(target, shape, strides), made.reshape(shape))
+        return as_strided(target, shape, strides)
 
 
 class TransposedPlan:

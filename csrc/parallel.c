@@ -9,9 +9,10 @@ static void run_alone(int64_t items, npc_task *task, void *context) {
 
 #include "atomic.h"
 
-static int forked;      /* a child's runtime has lost its threads, and would wait for them for ever */
-static int
-    usual_limit; /* the runtime's when npconv was loaded; a lower one was set since, by threadpoolctl say */
+/* A child's runtime has lost its threads, and would wait for them for ever. */
+static int forked;
+/* The runtime's when npconv was loaded; a lower one was set since, by threadpoolctl say. */
+static int usual_limit;
 
 int npc_thread_limit(int threads) {
     const int limit = omp_get_max_threads();
@@ -40,7 +41,7 @@ enum { MOST_SHARES = 64 };
 /* Items of one thread, or of several where there are more than shares. */
 typedef struct {
     int64_t next, end;
-    char apart[112]; /* from the next one's cache lines */
+    char apart[112]; /* from the next one, which another thread counts on */
 } share;
 
 static void run_share(share *own, npc_task *task, void *context, int thread) {

@@ -31,7 +31,7 @@ typedef struct {
 
 typedef struct {
     int spatial_axes;
-    int64_t batch, groups;
+    int64_t batch, groups; /* from 1 on: an empty batch is never run */
     int64_t input_channels, output_channels; /* of all groups together */
     npc_axis axis[NPC_MAX_AXES];
     npc_padding_mode padding_mode;

@@ -64,7 +64,7 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
                           problem->groups;
     const double gather = (double)images * time_to_gather(s, rows, columns);
     /* Weights for more than one band are written to memory first, by all threads. */
-    const int fresh = !s->plan->prepacked && bands == problem->groups && pieces == 1;
+    const int fresh = !s->plan->prepacked && bands == problem->groups && pieces == 1 && r->slots == 1;
     const double pack = s->plan->prepacked || fresh ? 0 : 8.0 * (double)problem->groups / s->plan->threads;
     const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles, gather);
     const int may_share = pieces == 1 && r->slots == 1 && s->plan->threads > 1;
@@ -213,7 +213,6 @@ static double pixels_read(const npc_axis *axis) {
 /* The better of the algorithms blocked and direct: products, pixels packed, sums stored, what a call costs. */
 double npc_winograd_direct_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    if (problem->batch == 0) return 0;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     const double lanes = plan->kernels->lanes, taps = (double)npc_taps(problem),
                  groups = (double)problem->groups;

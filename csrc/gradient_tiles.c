@@ -10,6 +10,9 @@
  * each tile of a 3x3 kernel. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, name the method;
  * the interpolation points are those of algo/winograd.c.
  *
+ * A dilation interleaves as many images, its phases, and each is a problem without one: their tiles are more of the same
+ * sum, read where they lie, pixels of a phase a dilation apart.
+ *
  * Vectors lie along channels. Bands of tiles are transformed into a cache; products go point by point, so that a point's
  * sums of an item stay near while its two panels meet. */
 #include "gradient_tiles.h"
@@ -43,17 +46,43 @@ typedef struct {
 } tile_item;
 
 typedef struct {
-    int64_t n, outer, row, column, width; /* image, pixel of the axes before; in tiles */
+    int64_t n, outer;      /* image, pixel of the axes before */
+    int64_t row, column;   /* first tile, in its phase */
+    int64_t top;           /* its first row of the result */
+    int64_t width, narrow; /* tiles in longer column phases and in others */
+    int64_t tiles;         /* in all */
 } tile_strip;
+
+static void find_row(const npc_gradient_tiles *t, int64_t index, tile_strip *strip) {
+    const npc_gradient_phases *down = &t->down;
+    const int64_t others = index - down->longer * down->tiles, tiles = down->tiles - (others >= 0);
+    const int64_t phase = others < 0 ? index / tiles : down->longer + others / tiles;
+    strip->row = (others < 0 ? index : others) % tiles;
+    strip->top = strip->row * t->tile * down->phases + phase;
+}
 
 static tile_strip strip_at(const tile_job *job, int64_t index) {
     const npc_gradient_tiles *t = job->tiles;
-    tile_strip strip = {.row = index % t->down};
-    strip.column = (index /= t->down) % t->runs * t->width;
+    const npc_gradient_phases *across = &t->across;
+    const int64_t rows = npc_gradient_phases_tiles(&t->down);
+    tile_strip strip = {0};
+    find_row(t, index % rows, &strip);
+    strip.column = (index /= rows) % t->runs * t->width;
     strip.outer = (index /= t->runs) % npc_outer_outputs(job->problem);
     strip.n = index / npc_outer_outputs(job->problem);
-    strip.width = npc_min(t->width, t->across - strip.column);
+    strip.width = npc_min(t->width, across->tiles - strip.column);
+    strip.narrow = npc_min(t->width, across->tiles - 1 - strip.column);
+    strip.tiles = across->longer * strip.width + (across->phases - across->longer) * strip.narrow;
     return strip;
+}
+
+static int64_t phase_width(const tile_job *job, const tile_strip *strip, int64_t phase) {
+    return phase < job->tiles->across.longer ? strip->width : strip->narrow;
+}
+
+/* Of the result and of the input, without its border. */
+static int64_t first_column(const tile_job *job, const tile_strip *strip) {
+    return strip->column * job->tiles->tile * job->tiles->across.phases;
 }
 
 /* --- transforms --- */
@@ -83,8 +112,9 @@ static void transform_input(const tile_item *item, int64_t vector, int64_t from,
     const int64_t first = item->input + vector * job->lanes, row_bytes = t->row * job->size;
     const int channels = (int)npc_min(job->lanes, item->input + item->inputs - first);
     npc_tensor input = job->tensors->input;
-    npc_winograd_input run = {
-        .column_step = job->lanes, .tile_step = t->tile * job->lanes, .point_stride = t->point};
+    npc_winograd_input run = {.column_step = t->across.phases * job->lanes,
+                              .tile_step = t->tile * t->across.phases * job->lanes,
+                              .point_stride = t->point};
     char *target = item->input_points + vector * ALL_POINTS * t->point * job->size;
     input.data += (item->group * npc_group_inputs(job->problem) + first) * input.channel_stride;
     const char *images = input.data;
@@ -92,22 +122,26 @@ static void transform_input(const tile_item *item, int64_t vector, int64_t from,
         const tile_strip strip = strip_at(job, index);
         input.data = (char *)images + strip.n * input.batch_stride;
         const char *image = npc_outer_image(job->problem, &input, strip.outer, item->outer);
-        /* Below another strip only the last rows are new. */
-        const int64_t top = strip.row * t->tile, known = index > from && top ? POINTS - t->tile : 0;
+        /* Below another strip of its phase only the last rows are new. */
+        const int64_t known = index > from && strip.row ? POINTS - t->tile : 0;
         for (int64_t i = 0; i < POINTS; i++) {
-            char *line = item->pixels + (top + i) % POINTS * row_bytes;
-            const int64_t y = top + i - rows.before;
+            char *line = item->pixels + (strip.row * t->tile + i) % POINTS * row_bytes;
+            const int64_t y = strip.top + i * t->down.phases - rows.before;
             run.rows[i] = line;
             if (i < known) continue;
             gather_row(job, &input,
                        image && y >= 0 && y < rows.input ? image + y * npc_row_stride(job->problem, &input)
                                                          : NULL,
-                       strip.column * t->tile - columns.before, columns.input, channels, line);
+                       first_column(job, &strip) - columns.before, columns.input, channels, line);
         }
-        run.tiles = strip.width;
-        run.output = target;
-        job->kernels->winograd.input[t->kind](&run);
-        target += strip.width * job->lanes * job->size;
+        for (int64_t phase = 0; phase < t->across.phases; phase++) {
+            run.tiles = phase_width(job, &strip, phase);
+            run.output = target;
+            job->kernels->winograd.input[t->kind](&run);
+            target += run.tiles * job->lanes * job->size;
+            for (int64_t i = 0; i < POINTS; i++)
+                run.rows[i] = (const char *)run.rows[i] + job->lanes * job->size;
+        }
     }
 }
 
@@ -125,27 +159,29 @@ static void transform_gradient(const tile_item *item, int64_t vector, int64_t fr
     const int channels = (int)npc_min(job->lanes, item->output + item->outputs - first);
     char *target = item->gradient_points +
                    (vector / 2 * ALL_POINTS * 2 * t->point + vector % 2 * job->lanes) * job->size;
-    npc_winograd_weights_run run = {.kernels = item->pixels,
-                                    .columns = t->tile,
+    npc_winograd_weights_run run = {.columns = t->tile,
                                     .row_step = t->row,
-                                    .column_step = job->lanes,
-                                    .channel_step = t->tile * job->lanes,
+                                    .column_step = t->across.phases * job->lanes,
+                                    .channel_step = t->tile * t->across.phases * job->lanes,
                                     .point_stride = vectors * t->point,
                                     .output_step = vectors * job->lanes};
     for (int64_t index = from; index < to; index++) {
         const tile_strip strip = strip_at(job, index);
-        const npc_band band = {.outer = strip.outer, .row = strip.row * t->tile};
+        const npc_band band = {.outer = strip.outer, .row = strip.top};
         const char *image =
             npc_result_band(job->problem, gradient, &band) + strip.n * gradient->batch_stride +
             (item->group * npc_group_outputs(job->problem) + first) * gradient->channel_stride;
-        run.rows = npc_min(t->tile, height - band.row);
+        run.rows = npc_min(t->tile, npc_ceil_div(height - strip.top, t->down.phases));
         for (int64_t i = 0; i < run.rows; i++)
-            gather_row(job, gradient, image + i * npc_row_stride(job->problem, gradient),
-                       strip.column * t->tile, width, channels, item->pixels + i * t->row * job->size);
-        run.channels = strip.width;
-        run.output = target;
-        job->kernels->winograd.weights[t->kind](&run);
-        target += strip.width * run.output_step * job->size;
+            gather_row(job, gradient, image + i * t->down.phases * npc_row_stride(job->problem, gradient),
+                       first_column(job, &strip), width, channels, item->pixels + i * t->row * job->size);
+        for (int64_t phase = 0; phase < t->across.phases; phase++) {
+            run.channels = phase_width(job, &strip, phase);
+            run.kernels = item->pixels + phase * job->lanes * job->size;
+            run.output = target;
+            job->kernels->winograd.weights[t->kind](&run);
+            target += run.channels * run.output_step * job->size;
+        }
     }
 }
 
@@ -183,7 +219,7 @@ static void add_band(const tile_item *item, int64_t from, int64_t to, int accumu
     const int64_t input_vectors = npc_ceil_div(item->inputs, job->lanes);
     const int64_t output_vectors = npc_ceil_div(item->outputs, job->lanes);
     npc_block tile = {.offsets = item->offsets, .accumulate = accumulate};
-    for (int64_t index = from; index < to; index++) tile.reduction += strip_at(job, index).width;
+    for (int64_t index = from; index < to; index++) tile.reduction += strip_at(job, index).tiles;
     for (int64_t v = 0; v < input_vectors; v++) transform_input(item, v, from, to);
     for (int64_t v = 0; v < output_vectors; v++) transform_gradient(item, v, from, to);
     for (int64_t point = 0; point < ALL_POINTS; point++)
@@ -264,7 +300,7 @@ static void run_item(void *context, int64_t index, int thread) {
     const int64_t slice = index % t->slices;
     tile_item item = item_at(job, index / t->slices, thread);
     if (t->slices > 1) item.sums = job->waiting + index * t->sum_bytes;
-    for (int64_t i = 0; i < t->band * t->width; i++) item.offsets[i] = i * job->lanes;
+    for (int64_t i = 0; i < t->band_tiles; i++) item.offsets[i] = i * job->lanes;
     const int64_t first = t->strips * slice / t->slices, last = t->strips * (slice + 1) / t->slices;
     for (int64_t from = first; from < last; from += t->band)
         add_band(&item, from, npc_min(from + t->band, last), from > first);

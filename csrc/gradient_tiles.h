@@ -4,14 +4,24 @@
 
 #include "plan.h"
 
-/* How the work is cut. A strip is some tiles of one tile row, a band some strips. An item is some vectors of output and of
- * input channels of one group, for one tap of the axes before rows and columns, over a slice of all strips. What decides the
- * order of a sum (strips, bands, slices) follows from the problem alone. */
+/* An axis under a dilation: interleaved images, each with tiles of its own, the first `longer` of them with one more. */
+typedef struct {
+    int64_t phases, longer, tiles; /* of a longer one */
+} npc_gradient_phases;
+
+NPC_INLINE int64_t npc_gradient_phases_tiles(const npc_gradient_phases *axis) {
+    return axis->phases * (axis->tiles - 1) + axis->longer;
+}
+
+/* How the work is cut. A strip is some tiles of one tile row, in every column phase, a band some strips. An item is some
+ * vectors of output and of input channels of one group, for one tap of the axes before rows and columns, over a slice of all
+ * strips. What decides the order of a sum (strips, bands, slices) follows from the problem alone. */
 typedef struct {
     int kind;
     int64_t taps, tile; /* along an axis: of the kernel, of the result's gradient under a tile */
-    int64_t down, across, width, runs; /* tile rows, tiles of a row, of a strip; strips of a row */
-    int64_t strips, band;
+    npc_gradient_phases down, across;
+    int64_t width, runs; /* tiles of a strip, in a phase; strips of a tile row */
+    int64_t strips, band, band_tiles; /* the most of a band */
     int64_t outputs, inputs; /* vectors of channels, of an item */
     int64_t output_blocks, input_blocks, items, slices;
     int64_t row, point; /* elements: a row of pixels, the tiles of one point */

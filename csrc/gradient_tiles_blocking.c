@@ -19,9 +19,7 @@ enum {
 /* Tiles of as many outputs as the kernel has taps. */
 static int kind_of(const npc_problem *problem) {
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    if (rows.kernel != columns.kernel || rows.stride != 1 || columns.stride != 1 || rows.dilation != 1 ||
-        columns.dilation != 1)
-        return -1;
+    if (rows.kernel != columns.kernel || rows.stride != 1 || columns.stride != 1) return -1;
     switch (rows.kernel) {
     case 3: return NPC_WINOGRAD_3X3;
     case 4: return NPC_WINOGRAD_4X4;
@@ -30,21 +28,42 @@ static int kind_of(const npc_problem *problem) {
     }
 }
 
+/* Every phase has pixels, and those of columns share a strip. */
+static int takes_phases(const npc_problem *problem) {
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    return rows.dilation <= rows.output && columns.dilation <= npc_min(columns.output, BAND_TILES);
+}
+
 static int takes(const npc_problem *problem, const npc_kernels *kernels) {
     return !problem->strict && problem->parts == 1 && npc_is_compute(problem->scalar, problem->compute) &&
-           problem->padding_mode == NPC_PADDING_ZEROS && kernels->winograd.gather && kind_of(problem) >= 0;
+           problem->padding_mode == NPC_PADDING_ZEROS && kernels->winograd.gather && kind_of(problem) >= 0 &&
+           takes_phases(problem);
+}
+
+static npc_gradient_phases cut_axis(const npc_axis *axis, int64_t tile) {
+    npc_gradient_phases cut = {.phases = axis->dilation};
+    cut.tiles = npc_ceil_div(npc_ceil_div(axis->output, cut.phases), tile);
+    cut.longer = npc_min(cut.phases, axis->output - (cut.tiles - 1) * tile * cut.phases);
+    return cut;
+}
+
+/* The most of a strip, in all phases. */
+static int64_t strip_tiles(const npc_gradient_tiles *t) {
+    return npc_min(t->width * t->across.phases, npc_gradient_phases_tiles(&t->across));
 }
 
 static void cut_strips(npc_gradient_tiles *t, const npc_problem *problem) {
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     t->kind = kind_of(problem);
-    t->taps = npc_rows(problem).kernel;
+    t->taps = rows.kernel;
     t->tile = POINTS + 1 - t->taps;
-    t->down = npc_ceil_div(npc_rows(problem).output, t->tile);
-    t->across = npc_ceil_div(npc_columns(problem).output, t->tile);
-    t->runs = npc_ceil_div(t->across, BAND_TILES);
-    t->width = npc_ceil_div(t->across, t->runs);
-    t->strips = problem->batch * npc_outer_outputs(problem) * t->runs * t->down;
-    t->band = npc_clamp(BAND_TILES / t->width, 1, t->strips);
+    t->down = cut_axis(&rows, t->tile);
+    t->across = cut_axis(&columns, t->tile);
+    t->runs = npc_ceil_div(t->across.tiles, BAND_TILES / t->across.phases);
+    t->width = npc_ceil_div(t->across.tiles, t->runs);
+    t->strips = problem->batch * npc_outer_outputs(problem) * t->runs * npc_gradient_phases_tiles(&t->down);
+    t->band = npc_clamp(BAND_TILES / strip_tiles(t), 1, t->strips);
+    t->band_tiles = t->band * strip_tiles(t);
 }
 
 static int64_t item_sums(const npc_gradient_tiles *t, int64_t lanes) {
@@ -80,7 +99,7 @@ static void cut_items(npc_gradient_tiles *t, const npc_problem *problem, const n
 
 /* Rough cycles of one thread. */
 static double cycles_of(const npc_gradient_tiles *t, const npc_problem *problem, const npc_kernels *kernels) {
-    const double lanes = kernels->lanes, tiles = (double)t->strips * (double)t->width;
+    const double lanes = kernels->lanes, tiles = (double)t->strips * (double)strip_tiles(t);
     const double outputs = (double)npc_ceil_div(npc_group_outputs(problem), kernels->lanes);
     const double inputs = (double)npc_ceil_div(npc_group_inputs(problem), kernels->lanes);
     const double groups = (double)problem->groups * (double)npc_outer_taps(problem);
@@ -93,12 +112,12 @@ static double cycles_of(const npc_gradient_tiles *t, const npc_problem *problem,
 }
 
 static void cut_memory(npc_gradient_tiles *t, const npc_problem *problem, int64_t lanes) {
-    const int64_t size = (int64_t)npc_compute_size(problem->compute), tiles = t->band * t->width;
-    t->point = (tiles | 1) * lanes; /* no power of two, which would crowd one set of a cache */
-    t->row = npc_round_up(t->width * t->tile + t->taps - 1, lanes) * lanes;
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    t->point = (t->band_tiles | 1) * lanes; /* no power of two, which would crowd one set of a cache */
+    t->row = npc_round_up((t->width * t->tile + t->taps - 1) * t->across.phases, lanes) * lanes;
     const int64_t stored = (ALL_POINTS + npc_round_up(STORED * t->taps * t->taps, lanes)) * lanes;
     t->pixel_bytes = npc_aligned_bytes(npc_max(POINTS * t->row, stored) * size);
-    t->offset_bytes = npc_aligned_bytes(tiles * (int64_t)sizeof(int64_t));
+    t->offset_bytes = npc_aligned_bytes(t->band_tiles * (int64_t)sizeof(int64_t));
     t->input_bytes = npc_aligned_bytes(t->inputs * ALL_POINTS * t->point * size);
     t->gradient_bytes = npc_aligned_bytes(npc_round_up(t->outputs, 2) * ALL_POINTS * t->point * size);
     t->sum_bytes = npc_aligned_bytes(item_sums(t, lanes) * size);

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Index = tuple[Any, ...]
     PlanConvolution = Callable[[Problem], ExecutionPlan]
     TakeKernels = Callable[[Array, Array], Array]
+    PlanWhole = Callable[[Problem], "WholePlan | None"]
 
 
 class WholePlan(Protocol):
@@ -41,10 +42,6 @@ class WholePlan(Protocol):
     def threads(self) -> int: ...
 
     def run(self, input: Array, weight: Array, bias: Array | None, out: Array) -> bool: ...
-
-
-if TYPE_CHECKING:
-    PlanWhole = Callable[[Problem], WholePlan | None]
 
 
 JOINED = 8  # phases, from which on one convolution makes them all

@@ -37,7 +37,7 @@ typedef struct {
     int64_t channel_stride, row_stride; /* elements */
 } npc_gradient_rows;
 
-static inline int64_t npc_gradient_item_taps(const npc_gradient_item *item) {
+NPC_INLINE int64_t npc_gradient_item_taps(const npc_gradient_item *item) {
     return item->taps.outers * item->taps.rows * item->taps.columns;
 }
 

@@ -25,8 +25,6 @@
 #include "memory.h"
 #include "parallel.h"
 
-enum { POINTS = 6, ALL_POINTS = POINTS * POINTS, HEAD = 64, STORED = 16 };
-
 typedef struct {
     const npc_gradient_tiles *tiles;
     const npc_problem *problem;
@@ -115,7 +113,7 @@ static void transform_input(const tile_item *item, int64_t vector, int64_t from,
     npc_winograd_input run = {.column_step = t->across.phases * job->lanes,
                               .tile_step = t->tile * t->across.phases * job->lanes,
                               .point_stride = t->point};
-    char *target = item->input_points + vector * ALL_POINTS * t->point * job->size;
+    char *target = item->input_points + vector * NPC_TILE_ALL_POINTS * t->point * job->size;
     input.data += (item->group * npc_group_inputs(job->problem) + first) * input.channel_stride;
     const char *images = input.data;
     for (int64_t index = from; index < to; index++) {
@@ -123,9 +121,9 @@ static void transform_input(const tile_item *item, int64_t vector, int64_t from,
         input.data = (char *)images + strip.n * input.batch_stride;
         const char *image = npc_outer_image(job->problem, &input, strip.outer, item->outer);
         /* Below another strip of its phase only the last rows are new. */
-        const int64_t known = index > from && strip.row ? POINTS - t->tile : 0;
-        for (int64_t i = 0; i < POINTS; i++) {
-            char *line = item->pixels + (strip.row * t->tile + i) % POINTS * row_bytes;
+        const int64_t known = index > from && strip.row ? NPC_TILE_POINTS - t->tile : 0;
+        for (int64_t i = 0; i < NPC_TILE_POINTS; i++) {
+            char *line = item->pixels + (strip.row * t->tile + i) % NPC_TILE_POINTS * row_bytes;
             const int64_t y = strip.top + i * t->down.phases - rows.before;
             run.rows[i] = line;
             if (i < known) continue;
@@ -139,7 +137,7 @@ static void transform_input(const tile_item *item, int64_t vector, int64_t from,
             run.output = target;
             job->kernels->winograd.input[t->kind](&run);
             target += run.tiles * job->lanes * job->size;
-            for (int64_t i = 0; i < POINTS; i++)
+            for (int64_t i = 0; i < NPC_TILE_POINTS; i++)
                 run.rows[i] = (const char *)run.rows[i] + job->lanes * job->size;
         }
     }
@@ -158,7 +156,7 @@ static void transform_gradient(const tile_item *item, int64_t vector, int64_t fr
     const int64_t height = npc_rows(job->problem).output, width = npc_columns(job->problem).output;
     const int channels = (int)npc_min(job->lanes, item->output + item->outputs - first);
     char *target = item->gradient_points +
-                   (vector / 2 * ALL_POINTS * 2 * t->point + vector % 2 * job->lanes) * job->size;
+                   (vector / 2 * NPC_TILE_ALL_POINTS * 2 * t->point + vector % 2 * job->lanes) * job->size;
     npc_winograd_weights_run run = {.columns = t->tile,
                                     .row_step = t->row,
                                     .column_step = t->across.phases * job->lanes,
@@ -200,9 +198,10 @@ static void multiply_point(const tile_item *item, int64_t point, int64_t pair, n
     const npc_gradient_tiles *t = job->tiles;
     const int64_t vectors = pair_vectors(item, pair), lanes = job->lanes;
     const char *panel = item->input_points + point * t->point * job->size;
-    tile.weights = item->gradient_points + (pair * ALL_POINTS * 2 + point * vectors) * t->point * job->size;
+    tile.weights =
+        item->gradient_points + (pair * NPC_TILE_ALL_POINTS * 2 + point * vectors) * t->point * job->size;
     char *sums = item->sums + sums_at(item, point, pair) * job->size;
-    for (int64_t c = 0; c < item->inputs; c += lanes, panel += ALL_POINTS * t->point * job->size) {
+    for (int64_t c = 0; c < item->inputs; c += lanes, panel += NPC_TILE_ALL_POINTS * t->point * job->size) {
         const int64_t channels = npc_min(lanes, item->inputs - c);
         const int64_t parts = npc_ceil_div(channels, job->kernels->pixels);
         for (int64_t part = 0; part < parts; part++) {
@@ -222,7 +221,7 @@ static void add_band(const tile_item *item, int64_t from, int64_t to, int accumu
     for (int64_t index = from; index < to; index++) tile.reduction += strip_at(job, index).tiles;
     for (int64_t v = 0; v < input_vectors; v++) transform_input(item, v, from, to);
     for (int64_t v = 0; v < output_vectors; v++) transform_gradient(item, v, from, to);
-    for (int64_t point = 0; point < ALL_POINTS; point++)
+    for (int64_t point = 0; point < NPC_TILE_ALL_POINTS; point++)
         for (int64_t pair = 0; 2 * pair < output_vectors; pair++) multiply_point(item, point, pair, tile);
 }
 
@@ -236,11 +235,11 @@ static void transform_sums(const tile_item *item, int64_t vector, int64_t c, cha
     const int64_t from = sums_at(item, 0, vector / 2) + (c * vectors + vector % 2) * lanes;
     const npc_copy points = {.source = item->sums + from * job->size,
                              .target = item->pixels,
-                             .count = ALL_POINTS,
+                             .count = NPC_TILE_ALL_POINTS,
                              .extent = lanes,
                              .source_stride = sums_at(item, 1, 0),
                              .to = lanes};
-    const long double none[16] = {0}; /* the widest: 16 is the most lanes */
+    const long double none[NPC_MOST_LANES] = {0}; /* the widest type */
     npc_winograd_output run = {.products = item->pixels, .bias = none, .column_step = lanes, .tiles = 1};
     for (int64_t i = 0; i < t->taps; i++) run.rows[i] = taps + i * t->taps * lanes * job->size;
     job->kernels->copy[0](&points);
@@ -253,8 +252,8 @@ static void store_vector(const tile_item *item, int64_t vector) {
     const npc_gradient_tiles *t = job->tiles;
     const npc_tensor *weight = &job->tensors->weight;
     const int64_t taps = t->taps * t->taps, first = item->output + vector * job->lanes;
-    const int64_t most = npc_outer_taps(job->problem) == 1 ? STORED : 1;
-    char *lines = item->pixels + ALL_POINTS * job->lanes * job->size;
+    const int64_t most = npc_outer_taps(job->problem) == 1 ? NPC_TILE_STORED : 1;
+    char *lines = item->pixels + NPC_TILE_ALL_POINTS * job->lanes * job->size;
     char *target = weight->data +
                    (item->group * npc_group_outputs(job->problem) + first) * weight->batch_stride +
                    item->input * weight->channel_stride + item->outer * taps * job->size;
@@ -280,7 +279,7 @@ static void store_item(const tile_item *item) {
 static tile_item item_at(const tile_job *job, int64_t index, int thread) {
     const npc_gradient_tiles *t = job->tiles;
     char *own = job->workspace + (size_t)thread * t->thread_bytes;
-    tile_item item = {.job = job, .not_finite = (int *)(void *)own, .pixels = own + HEAD};
+    tile_item item = {.job = job, .not_finite = (int *)(void *)own, .pixels = own + NPC_TILE_HEAD};
     item.offsets = (int64_t *)(void *)(item.pixels + t->pixel_bytes);
     item.input_points = (char *)item.offsets + t->offset_bytes;
     item.gradient_points = item.input_points + t->input_bytes;

@@ -4,6 +4,13 @@
 
 #include "plan.h"
 
+enum {
+    NPC_TILE_POINTS = 6, /* along an axis */
+    NPC_TILE_ALL_POINTS = NPC_TILE_POINTS * NPC_TILE_POINTS,
+    NPC_TILE_HEAD = 64,   /* bytes of a thread's workspace before the rest: whether all was finite */
+    NPC_TILE_STORED = 16, /* the most input channels stored together */
+};
+
 /* An axis under a dilation: interleaved images, each with tiles of its own, the first `longer` of them with one more. */
 typedef struct {
     int64_t phases, longer, tiles; /* of a longer one */

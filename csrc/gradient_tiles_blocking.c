@@ -2,10 +2,6 @@
 #include "gradient_tiles.h"
 
 enum {
-    POINTS = 6,
-    ALL_POINTS = POINTS * POINTS,
-    HEAD = 64,
-    STORED = 16,
     BAND_TILES = 48,            /* whose panels of a point stay in a first-level cache */
     SUM_BYTES = 1280 << 10,     /* of an item */
     MOST_SLICE_BYTES = 4 << 20, /* of sums that wait for each other */
@@ -56,7 +52,7 @@ static void cut_strips(npc_gradient_tiles *t, const npc_problem *problem) {
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     t->kind = kind_of(problem);
     t->taps = rows.kernel;
-    t->tile = POINTS + 1 - t->taps;
+    t->tile = NPC_TILE_POINTS + 1 - t->taps;
     t->down = cut_axis(&rows, t->tile);
     t->across = cut_axis(&columns, t->tile);
     t->runs = npc_ceil_div(t->across.tiles, BAND_TILES / t->across.phases);
@@ -67,7 +63,7 @@ static void cut_strips(npc_gradient_tiles *t, const npc_problem *problem) {
 }
 
 static int64_t item_sums(const npc_gradient_tiles *t, int64_t lanes) {
-    return ALL_POINTS * npc_round_up(t->outputs, 2) * t->inputs * lanes * lanes;
+    return NPC_TILE_ALL_POINTS * npc_round_up(t->outputs, 2) * t->inputs * lanes * lanes;
 }
 
 static void count_blocks(npc_gradient_tiles *t, const npc_problem *problem, int64_t lanes) {
@@ -105,7 +101,8 @@ static double cycles_of(const npc_gradient_tiles *t, const npc_problem *problem,
     const double groups = (double)problem->groups * (double)npc_outer_taps(problem);
     const double parts = (double)npc_ceil_div(kernels->lanes, kernels->pixels) * (outputs + 1) / 2;
     const double bands = (double)npc_ceil_div(t->strips, t->band);
-    const double products = ALL_POINTS * inputs * (tiles * outputs * lanes + bands * parts * TILE_CYCLES);
+    const double products =
+        NPC_TILE_ALL_POINTS * inputs * (tiles * outputs * lanes + bands * parts * TILE_CYCLES);
     const double there =
         tiles * TRANSFORM_CYCLES * (inputs * (double)t->output_blocks + outputs * (double)t->input_blocks);
     return groups * (products + there + inputs * lanes * outputs * BACK_CYCLES);
@@ -115,14 +112,16 @@ static void cut_memory(npc_gradient_tiles *t, const npc_problem *problem, int64_
     const int64_t size = (int64_t)npc_compute_size(problem->compute);
     t->point = (t->band_tiles | 1) * lanes; /* no power of two, which would crowd one set of a cache */
     t->row = npc_round_up((t->width * t->tile + t->taps - 1) * t->across.phases, lanes) * lanes;
-    const int64_t stored = (ALL_POINTS + npc_round_up(STORED * t->taps * t->taps, lanes)) * lanes;
-    t->pixel_bytes = npc_aligned_bytes(npc_max(POINTS * t->row, stored) * size);
+    const int64_t stored =
+        (NPC_TILE_ALL_POINTS + npc_round_up(NPC_TILE_STORED * t->taps * t->taps, lanes)) * lanes;
+    t->pixel_bytes = npc_aligned_bytes(npc_max(NPC_TILE_POINTS * t->row, stored) * size);
     t->offset_bytes = npc_aligned_bytes(t->band_tiles * (int64_t)sizeof(int64_t));
-    t->input_bytes = npc_aligned_bytes(t->inputs * ALL_POINTS * t->point * size);
-    t->gradient_bytes = npc_aligned_bytes(npc_round_up(t->outputs, 2) * ALL_POINTS * t->point * size);
+    t->input_bytes = npc_aligned_bytes(t->inputs * NPC_TILE_ALL_POINTS * t->point * size);
+    t->gradient_bytes =
+        npc_aligned_bytes(npc_round_up(t->outputs, 2) * NPC_TILE_ALL_POINTS * t->point * size);
     t->sum_bytes = npc_aligned_bytes(item_sums(t, lanes) * size);
-    t->thread_bytes = (size_t)(HEAD + t->pixel_bytes + t->offset_bytes + t->input_bytes + t->gradient_bytes +
-                               (t->slices > 1 ? 0 : t->sum_bytes));
+    t->thread_bytes = (size_t)(NPC_TILE_HEAD + t->pixel_bytes + t->offset_bytes + t->input_bytes +
+                               t->gradient_bytes + (t->slices > 1 ? 0 : t->sum_bytes));
     t->slice_bytes = t->slices > 1 ? (size_t)(t->items * t->slices * t->sum_bytes) : 0;
 }
 

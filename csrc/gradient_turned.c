@@ -83,7 +83,7 @@ void npc_gradient_multiply_turned(const npc_gradient_item *item, const npc_input
                   runs = npc_ceil_div(pixels, NPC_GRADIENT_RUN);
     const int64_t taps = item->taps.rows * item->taps.columns * item->inputs;
     int64_t places[NPC_GRADIENT_RUN];
-    for (int64_t i = 0; i < NPC_GRADIENT_RUN; i++) places[i] = i;
+    for (int64_t i = 0; i < npc_min(pixels, NPC_GRADIENT_RUN); i++) places[i] = i;
     for (int64_t run = 0; run < runs; run++) {
         const int64_t from = pixels * run / runs, count = pixels * (run + 1) / runs - from;
         const npc_block_rows source = {.source = rows->first + from * job->size,

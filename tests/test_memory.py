@@ -335,6 +335,22 @@ def test_threads_that_end_leave_nothing(run_python, backend):
 
 
 @needs_core
+def test_large_results_lie_in_kept_memory():
+    image, weight = numpy.ones((1, 1, 1500, 1500), "f"), numpy.ones((1, 1, 2, 2), "f")
+    core = compiled_core()
+    with npconv.options(backend="compiled"):
+        for _ in range(2):  # the second is remembered
+            for large in (
+                npconv.conv2d(image, weight, padding=800),
+                npconv.conv_transpose2d(image, weight, stride=2),
+                npconv.grad.conv2d_input((1, 1, 3000, 3000), weight, image, stride=2),
+                npconv.ConvTranspose2d.from_weights(weight, stride=2)(image),
+            ):
+                assert isinstance(large.base, core.Memory)
+            assert npconv.conv2d(image, weight).base is None
+
+
+@needs_core
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux's C library for the same memory")
 def test_kept_memory_follows_what_is_needed(run_python):
     """A larger block takes the place of smaller ones that nobody asks for any more."""

@@ -52,6 +52,19 @@ def test_same_bits_for_any_number_of_threads(engine, dtype):
             assert again[1].tobytes() == first[1].tobytes(), (str(case), threads)
 
 
+@pytest.mark.skipif(not has_openmp(), reason="without OpenMP there is one thread")
+def test_more_threads_than_shares_of_the_work():
+    """parallel.c cuts it into 64 at most, which several threads then have in common."""
+    rng = numpy.random.default_rng(0)
+    x, w = rng.random((1, 257, 100, 100), "f"), rng.random((257, 1, 3, 3), "f")
+    one, many = ({"backend": "compiled", "num_threads": threads} for threads in (1, 100))
+    with npconv.options(**many):
+        assert npconv.explain(x, w, padding=1, groups=257).threads == 100
+        made = npconv.conv2d(x, w, padding=1, groups=257)
+    with npconv.options(**one):
+        assert made.tobytes() == npconv.conv2d(x, w, padding=1, groups=257).tobytes()
+
+
 @pytest.mark.parametrize("precision", ["fast", "strict"])
 def test_same_bits_when_npconv_chooses(backend, precision):
     for name in ("resnet50 3x3 128@28", "resnet50 3x3 512@7", "mobilenetv1 dw3x3 32@112", "wav 1-64 k400 s160",

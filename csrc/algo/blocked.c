@@ -188,8 +188,7 @@ static void run_block(npc_blocked_item *item, npc_blocked_block block) {
         npc_blocked_pack_block(&packer, item->group * outputs + k, block.count, block.vectors, item->weights);
         block.weights = item->weights;
         block.skips =
-            npc_taps(job->problem) > 1 && npc_blocked_skips(job->problem->compute, block.weights,
-                                                            block.vectors * kernels->lanes * job->reduction);
+            npc_blocked_skips(job->problem, block.weights, block.vectors * kernels->lanes * job->reduction);
     }
     const char *weights = block.weights;
     for (int64_t run = 0; run < job->recipe->split.blocks; run++) {
@@ -323,5 +322,6 @@ const npc_algorithm npc_algorithm_blocked = {
     .prepare = prepare,
     .packed_bytes = packed_bytes,
     .pack = npc_blocked_pack,
+    .turns_taps = 1,
     .run = run,
 };

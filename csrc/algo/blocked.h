@@ -38,7 +38,7 @@ int64_t npc_blocked_elements(const npc_taps_block *taps);
 typedef int32_t npc_blocked_flag;
 int64_t npc_blocked_flag_bytes(const npc_plan *plan);
 int64_t npc_blocked_blocks(const npc_plan *plan); /* of a group */
-npc_blocked_flag npc_blocked_skips(npc_compute compute, const void *weights, int64_t count);
+npc_blocked_flag npc_blocked_skips(const npc_problem *problem, const void *weights, int64_t count);
 
 /* What packing a block of weights takes. */
 typedef struct {

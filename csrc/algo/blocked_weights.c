@@ -22,14 +22,7 @@ static void list_places(const npc_taps_block *taps, int64_t *places) {
                 *places++ = (row * taps->channels + c) * taps->columns + column;
 }
 
-/* A single tap whose output channels are neighbours, as in the weight of a transpose, is in the blocks' order by rows. */
-static int lies_by_outputs(const npc_problem *problem, const npc_tensor *weight) {
-    const int64_t size = (int64_t)npc_compute_size(problem->compute);
-    return npc_taps(problem) == 1 && npc_weights_have_plain_type(problem, weight) &&
-           weight->batch_stride == size && weight->channel_stride % size == 0 &&
-           (uintptr_t)weight->data % (uintptr_t)size == 0;
-}
-
+/* Single taps, whose order by outputs is that of the block's rows. */
 static void copy_outputs(const npc_blocked_packer *packer, const npc_taps_block *taps, int64_t k,
                          int64_t count, const npc_block_rows *rows) {
     const int64_t size = (int64_t)npc_compute_size(packer->plan->problem.compute);
@@ -59,7 +52,8 @@ void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t
     const npc_problem *problem = &packer->plan->problem;
     const npc_kernels *kernels = packer->plan->kernels;
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = kernels->lanes;
-    const int by_outputs = !packer->plain && lies_by_outputs(problem, packer->weight);
+    const int by_outputs =
+        !packer->plain && npc_taps(problem) == 1 && npc_weights_by_outputs(problem, packer->weight);
     for (int64_t run = 0; run < packer->split->blocks; run++) {
         const npc_taps_block taps = npc_split_taps(problem, packer->split, run);
         const int64_t from = first_element(problem, &taps);
@@ -100,10 +94,12 @@ int64_t npc_blocked_flag_bytes(const npc_plan *plan) {
 }
 
 /* By words of 32 bits, as that is quick; a double's lower half may look like what it is not, and costs time alone. */
-npc_blocked_flag npc_blocked_skips(npc_compute compute, const void *weights, int64_t count) {
+npc_blocked_flag npc_blocked_skips(const npc_problem *problem, const void *weights, int64_t count) {
+    const npc_compute compute = problem->compute;
     const uint32_t exponent = compute == NPC_COMPUTE_f32 ? 0x7f800000u : 0x7ff00000u;
     const uint32_t *words = weights;
     uint32_t found = 0;
+    if (npc_taps(problem) == 1) return 0; /* leaves out too little */
     if (compute == NPC_COMPUTE_u32 || compute == NPC_COMPUTE_u64) return 1;
     if (compute == NPC_COMPUTE_ld) return 0;
     count *= (int64_t)npc_compute_size(compute) / 4;
@@ -139,7 +135,7 @@ static void pack_item(void *context, int64_t index, int thread) {
     npc_blocked_pack_block(&packer, index / blocks * outputs + first, npc_min(block, outputs - first),
                            vectors, packed);
     ((npc_blocked_flag *)(void *)job->packed)[index] =
-        npc_blocked_skips(problem->compute, packed, vectors * job->plan->kernels->lanes * reduction);
+        npc_blocked_skips(problem, packed, vectors * job->plan->kernels->lanes * reduction);
 }
 
 void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {

@@ -128,3 +128,20 @@ int npc_weights_lie_plainly(const npc_problem *problem, const npc_tensor *weight
     stride *= npc_group_inputs(problem);
     return problem->output_channels == 1 || weight->batch_stride == stride;
 }
+
+int npc_weights_by_outputs(const npc_problem *problem, const npc_tensor *weight) {
+    int64_t stride = (int64_t)npc_compute_size(problem->compute);
+    int order = 0;
+    if (!npc_weights_have_plain_type(problem, weight) || (uintptr_t)weight->data % (uintptr_t)stride ||
+        weight->channel_stride % stride)
+        return 0;
+    for (int a = problem->spatial_axes - 1; a >= 0; a--) {
+        if (problem->axis[a].kernel == 1) continue;
+        const int forwards = weight->stride[a] == stride, backwards = weight->stride[a] == -stride;
+        if (!(forwards && order >= 0) && !(backwards && order <= 0)) return 0;
+        order = forwards ? 1 : -1;
+        stride *= problem->axis[a].kernel;
+    }
+    if (weight->batch_stride != stride) return 0;
+    return order ? order : 1;
+}

@@ -21,4 +21,8 @@ int npc_weights_have_plain_type(const npc_problem *problem, const npc_tensor *we
 /* Contiguous in the weight's own order, in compute type, aligned, so that kernels may read it where it lies. */
 int npc_weights_lie_plainly(const npc_problem *problem, const npc_tensor *weight);
 
+/* 1 where the kernels of one input channel and all output channels are neighbours, as in the weight of a transpose; -1 where
+ * their taps are so backwards; else 0. Of the compute type and aligned, too. */
+int npc_weights_by_outputs(const npc_problem *problem, const npc_tensor *weight);
+
 #endif

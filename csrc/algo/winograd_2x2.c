@@ -24,5 +24,6 @@ const npc_algorithm npc_algorithm_winograd_2x2 = {
     .prepare = prepare,
     .packed_bytes = npc_winograd_packed_bytes,
     .pack = npc_winograd_pack,
+    .turns_taps = INT64_MAX,
     .run = npc_winograd_run,
 };

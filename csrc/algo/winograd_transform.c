@@ -164,7 +164,7 @@ static void transform_vector(const npc_winograd_item *item, char *result, int64_
     const npc_winograd_recipe *r = job->recipe;
     const int64_t channels = npc_min(job->lanes, npc_group_outputs(problem) - first);
     const int64_t row_bytes = r->extent * job->lanes * job->size, dilation = npc_columns(problem).dilation;
-    long double bias[16]; /* the widest: 16 is the most lanes */
+    long double bias[NPC_MOST_LANES]; /* the widest type */
     npc_winograd_output run = {.bias = bias,
                                .column_step = dilation * job->lanes,
                                .tiles = item->columns,

@@ -55,24 +55,6 @@ static void load_kernels(const npc_problem *problem, const npc_tensor *weight, c
     }
 }
 
-/* 1 where the kernels of one input channel and all output channels are neighbours, as in the weight of a transpose; -1 where
- * their taps are so backwards; else 0. */
-static int order_by_outputs(const npc_problem *problem, const npc_tensor *weight) {
-    int64_t stride = (int64_t)npc_compute_size(problem->compute);
-    int order = 0;
-    if (!npc_weights_have_plain_type(problem, weight) || (uintptr_t)weight->data % (uintptr_t)stride ||
-        weight->channel_stride % stride)
-        return 0;
-    for (int a = problem->spatial_axes - 1; a >= 0; a--) {
-        if (problem->axis[a].kernel == 1) continue;
-        const int forwards = weight->stride[a] == stride, backwards = weight->stride[a] == -stride;
-        if (!(forwards && order >= 0) && !(backwards && order <= 0)) return 0;
-        order = forwards ? 1 : -1;
-        stride *= problem->axis[a].kernel;
-    }
-    return weight->batch_stride == stride ? order : 0;
-}
-
 /* Kernels of some channels, a vector of output channels for every tap. */
 typedef struct {
     const char *taps;
@@ -131,7 +113,7 @@ void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const
     const int64_t taps = npc_taps(problem);
     const int64_t step = npc_clamp(SCRATCH_BYTES / (taps * lanes * size), 1, block.channels);
     const int plain = npc_weights_lie_plainly(problem, weight);
-    const int order = plain ? 0 : order_by_outputs(problem, weight);
+    const int order = plain ? 0 : npc_weights_by_outputs(problem, weight);
     long double lines[SCRATCH_BYTES / sizeof(long double)], turned[SCRATCH_BYTES / sizeof(long double) + 64];
     for (int64_t v = 0; v < block.vectors; v++) {
         const int64_t first = (outputs * NPC_WINOGRAD_VECTORS + v) * lanes;

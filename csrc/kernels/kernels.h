@@ -67,6 +67,8 @@
 
 #include "../types.h"
 
+enum { NPC_MOST_LANES = 16 };
+
 typedef struct {
     const void *weights;
     const void *input;

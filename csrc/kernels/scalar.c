@@ -15,7 +15,7 @@
 #define FLOATS 1
 #include "plain.inc"
 
-/* At -O3 gcc spills the sums of integers: twice as slow, and larger. */
+/* Integers are twice as slow at -O3 with gcc 12, and larger. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
 #pragma GCC optimize("O2")

@@ -84,6 +84,11 @@ def kept_result(tuple shape, dtype):
     return ndarray(shape, dtype, Memory(bytes_of(shape, dtype)))
 
 
+def allocator(tuple shape, dtype):
+    """`kept_result` for large results, otherwise `numpy.empty`."""
+    return kept_result if bytes_of(shape, dtype) >= LARGE_RESULT else numpy.empty
+
+
 def plan(problem, options, prepacked=False):
     """A CompiledPlan; ValueError when the options name an algorithm that refuses the problem.
 
@@ -92,15 +97,8 @@ def plan(problem, options, prepacked=False):
     cdef CompiledPlan made = CompiledPlan()
     cdef const char *wanted = NULL
     describe(&made.plan.problem, problem, options)
-    describe_types(&made.tensors.input, problem, problem.input_dtype)
-    describe_types(&made.tensors.weight, problem, problem.weight_dtype)
-    describe_types(&made.tensors.output, problem, problem.dtype)
-    if problem.bias_dtype is not None:
-        describe_types(&made.tensors.bias, problem, problem.bias_dtype)
-    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
+    describe_arrays(&made.arrays, problem)
     made.empty = problem.batch == 0
-    made.shape, made.dtype = problem.output_shape, problem.dtype
-    made.allocate = kept_result if bytes_of(made.shape, made.dtype) >= LARGE_RESULT else numpy.empty
     made.plan.threads = options.threads
     made.plan.prepacked = prepacked
     made.plan.isa = find_isa(options.isa)
@@ -129,11 +127,8 @@ cdef class CompiledPlan:
     """One problem on this machine; immutable once made, so any number of threads may run it at once."""
 
     cdef npc_plan plan
-    cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
-    cdef Layout image, kernel
+    cdef Arrays arrays
     cdef bint empty
-    cdef object shape, dtype  # of the result
-    cdef readonly object allocate
 
     @property
     def backend(self):
@@ -162,25 +157,31 @@ cdef class CompiledPlan:
         )
 
     @property
+    def turns_weights(self):
+        """Whether weights whose output channels are neighbours are read where they lie as well as any."""
+        return npc_plan_turns_weights(&self.plan)
+
+    @property
     def packing(self):
         """What packed weights depend on besides the weights; None where plain ones are as good."""
-        if npc_plan_packed_bytes(&self.plan) == 0 or npc_plan_reads_plain_weights(&self.plan, &self.tensors.weight):
+        cdef const npc_tensor *weight = &self.arrays.tensors.weight
+        if npc_plan_packed_bytes(&self.plan) == 0 or npc_plan_reads_plain_weights(&self.plan, weight):
             return None
         return (
             self.algorithm, self.isa, <int> self.plan.problem.scalar, self.plan.problem.parts,
-            <int> self.tensors.weight.scalar, self.tensors.weight.parts, self.tensors.weight.swapped,
+            <int> weight.scalar, weight.parts, weight.swapped,
         )
 
     def pack(self, weight):
         """The weight, an array as the problem describes it, packed for `run`."""
         cdef PackedWeights packed = PackedWeights()
-        cdef npc_tensor tensor = self.tensors.weight
+        cdef npc_tensor tensor = self.arrays.tensors.weight
         cdef Py_buffer view
         packed.data = npc_acquire(npc_plan_packed_bytes(&self.plan))
         if packed.data == NULL:
             raise MemoryError(f"no memory for {npc_plan_packed_bytes(&self.plan)} bytes of packed weights")
         PyObject_GetBuffer(weight, &view, PyBUF_STRIDES)
-        place(&tensor, &view, self.kernel)
+        place(&tensor, &view, self.arrays.weight)
         with nogil:
             npc_plan_pack(&self.plan, &tensor, packed.data)
         PyBuffer_Release(&view)
@@ -192,18 +193,13 @@ cdef class CompiledPlan:
 
     cdef int execute(self, input, weight, bias, out, PackedWeights packed) except -1:
         cdef const void *packed_data = NULL if packed is None else packed.data
-        cdef npc_tensors tensors = self.tensors
+        cdef npc_tensors tensors
         cdef Buffers buffers
         cdef npc_status status
         if self.empty:
             return 0
-        buffers.count = 0
         try:
-            place(&tensors.input, acquire(&buffers, input), self.image)
-            place(&tensors.weight, acquire(&buffers, weight), self.kernel)
-            place(&tensors.output, acquire(&buffers, out, PyBUF_WRITABLE), self.image)
-            if bias is not None:
-                place(&tensors.bias, acquire(&buffers, bias), BIAS)
+            acquire_arrays(&buffers, &tensors, &self.arrays, input, weight, bias, out)
             with nogil:
                 status = npc_plan_run(&self.plan, &tensors, packed_data)
         finally:
@@ -213,7 +209,7 @@ cdef class CompiledPlan:
         return 0
 
 
-# Plans of calls with plain arguments, so that the next one like them costs no more than looking it up.
+# Of calls with plain arguments their plan, and how to make the result: the next one costs no more than looking it up.
 cdef dict seen = {}
 cdef int MOST_SEEN = 1024
 
@@ -243,39 +239,35 @@ cdef tuple key_of(options, function, input, weight, bias, tuple settings):
 
 def again(options, function, input, weight, bias, tuple settings):
     """The result of a call whose like was given to `remember`, else None."""
-    cdef CompiledPlan plan
     key = key_of(options, function, input, weight, bias, settings)
     found = seen.get(key) if key is not None else None
     if found is None:
         return None
-    if type(found) is not CompiledPlan:
-        out = numpy.empty(found.shape, found.dtype)
-        found.run(input, weight, bias, out)
-        return out
-    plan = <CompiledPlan> found
-    out = plan.allocate(plan.shape, plan.dtype)
-    plan.execute(input, weight, bias, out, None)
+    plan, allocate, shape, dtype = <tuple> found
+    out = allocate(shape, dtype)
+    if type(plan) is CompiledPlan:
+        (<CompiledPlan> plan).execute(input, weight, bias, out, None)
+    else:
+        plan.run(input, weight, bias, out)
     return out
 
 
-def remember(plan, options, function, input, weight, bias, tuple settings):
-    """Has `again` use a plan for such calls, if their arguments are plain."""
-    key = key_of(options, function, input, weight, bias, settings)
+def remember(prepared, function, input, weight, bias, tuple settings):
+    """Has `again` answer such calls under the options they were prepared for, if their arguments are plain."""
+    # Not those looked up for `again`: another thread may have changed them meanwhile.
+    key = key_of(prepared.options, function, input, weight, bias, settings)
     if key is None:
         return
     if len(seen) >= MOST_SEEN:
         seen.clear()
-    seen[key] = plan
+    seen[key] = prepared.plan, prepared.allocate, prepared.shape, prepared.dtype
 
 
 def plan_weight_gradient(problem, options):
     """A WeightGradientPlan."""
     cdef WeightGradientPlan made = WeightGradientPlan()
     describe(&made.plan.problem, problem, options)
-    describe_types(&made.tensors.input, problem, problem.input_dtype)
-    describe_types(&made.tensors.output, problem, problem.weight_dtype)
-    describe_types(&made.tensors.weight, problem, problem.dtype)
-    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
+    describe_arrays(&made.arrays, problem)
     made.empty = problem.batch == 0
     made.plan.most_threads = options.threads
     made.plan.isa = find_isa(options.isa)
@@ -287,8 +279,7 @@ cdef class WeightGradientPlan:
     """The gradient of one convolution's weight on this machine, as immutable as a CompiledPlan."""
 
     cdef npc_weight_gradient plan
-    cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
-    cdef Layout image, kernel
+    cdef Arrays arrays
     cdef bint empty
 
     backend = "compiled"
@@ -313,17 +304,17 @@ cdef class WeightGradientPlan:
 
     def run(self, input, weight, bias, out, packed=None):
         """`weight` is the gradient of the output, `out` becomes that of the weight; otherwise as CompiledPlan.run."""
-        cdef npc_tensors tensors = self.tensors
+        cdef npc_tensors tensors
+        cdef npc_tensor made
         cdef Buffers buffers
         cdef npc_status status
         if self.empty:
             out.fill(0)
             return
-        buffers.count = 0
         try:
-            place(&tensors.input, acquire(&buffers, input), self.image)
-            place(&tensors.output, acquire(&buffers, weight), self.image)
-            place(&tensors.weight, acquire(&buffers, out, PyBUF_WRITABLE), self.kernel)
+            acquire_arrays(&buffers, &tensors, &self.arrays, input, weight, None, out)
+            made, tensors.output = tensors.output, tensors.weight
+            tensors.weight = made
             with nogil:
                 status = npc_weight_gradient_run(&self.plan, &tensors)
         finally:
@@ -336,12 +327,7 @@ def plan_spread(problem, options):
     """A SpreadPlan for a transposed convolution, or None where its phases are to be computed each on its own."""
     cdef SpreadPlan made = SpreadPlan()
     describe(&made.plan.problem, problem, options)
-    describe_types(&made.tensors.input, problem, problem.input_dtype)
-    describe_types(&made.tensors.weight, problem, problem.weight_dtype)
-    describe_types(&made.tensors.output, problem, problem.dtype)
-    if problem.bias_dtype is not None:
-        describe_types(&made.tensors.bias, problem, problem.bias_dtype)
-    made.image, made.kernel = image_layout(problem), kernel_layout(problem)
+    describe_arrays(&made.arrays, problem)
     made.plan.most_threads = options.threads
     made.plan.isa = find_isa(options.isa)
     return made if npc_spread_make(&made.plan) else None
@@ -351,8 +337,7 @@ cdef class SpreadPlan:
     """A transposed convolution all of whose phases are computed at once, as immutable as a CompiledPlan."""
 
     cdef npc_spread plan
-    cdef npc_tensors tensors  # types; the rest is filled in a copy, a run
-    cdef Layout image, kernel
+    cdef Arrays arrays
 
     algorithm = "spread"
 
@@ -366,16 +351,11 @@ cdef class SpreadPlan:
 
     def run(self, input, weight, bias, out):
         """As CompiledPlan.run with the transpose's own weight; whether the arrays lie so that it is done."""
-        cdef npc_tensors tensors = self.tensors
+        cdef npc_tensors tensors
         cdef Buffers buffers
         cdef npc_status status
-        buffers.count = 0
         try:
-            place(&tensors.input, acquire(&buffers, input), self.image)
-            place(&tensors.weight, acquire(&buffers, weight), self.kernel)
-            place(&tensors.output, acquire(&buffers, out, PyBUF_WRITABLE), self.image)
-            if bias is not None:
-                place(&tensors.bias, acquire(&buffers, bias), BIAS)
+            acquire_arrays(&buffers, &tensors, &self.arrays, input, weight, bias, out)
             with nogil:
                 status = npc_spread_run(&self.plan, &tensors)
         finally:

@@ -79,14 +79,6 @@ cdef struct Layout:
 cdef Layout BIAS = Layout(0, False, False)
 
 
-cdef Layout image_layout(problem):
-    return Layout(problem.spatial_axes, problem.batched, problem.channels_last)
-
-
-cdef Layout kernel_layout(problem):
-    return Layout(problem.spatial_axes, True, False)
-
-
 cdef void place(npc_tensor *tensor, const Py_buffer *view, Layout layout) noexcept:
     cdef int first = 1 if layout.batched else 0
     cdef int spatial = first if layout.channels_last else first + 1
@@ -96,6 +88,25 @@ cdef void place(npc_tensor *tensor, const Py_buffer *view, Layout layout) noexce
     tensor.channel_stride = view.strides[first + layout.spatial_axes if layout.channels_last else first]
     for a in range(layout.spatial_axes):
         tensor.stride[a] = view.strides[spatial + a]
+
+
+cdef struct Arrays:
+    npc_tensors tensors  # types; the rest is filled in a copy, a run
+    Layout input, weight, output
+
+
+cdef int describe_arrays(Arrays *arrays, problem) except -1:
+    cdef Layout image = Layout(problem.spatial_axes, problem.batched, problem.channels_last)
+    cdef Layout kernel = Layout(problem.spatial_axes, True, False)
+    cdef bint makes_weight = problem.operation == "weight_gradient"  # whose weight is the gradient of an output
+    describe_types(&arrays.tensors.input, problem, problem.input_dtype)
+    describe_types(&arrays.tensors.weight, problem, problem.weight_dtype)
+    describe_types(&arrays.tensors.output, problem, problem.dtype)
+    if problem.bias_dtype is not None:
+        describe_types(&arrays.tensors.bias, problem, problem.bias_dtype)
+    arrays.input = image
+    arrays.weight, arrays.output = (image, kernel) if makes_weight else (kernel, image)
+    return 0
 
 
 cdef struct Buffers:
@@ -115,3 +126,17 @@ cdef void release(Buffers *buffers) noexcept:
     while buffers.count:
         buffers.count -= 1
         PyBuffer_Release(&buffers.views[buffers.count])
+
+
+cdef int acquire_arrays(
+    Buffers *buffers, npc_tensors *tensors, const Arrays *arrays, input, weight, bias, out
+) except -1:
+    """Where the arrays of one run lie; all buffers are to be released, also after an error."""
+    tensors[0] = arrays.tensors
+    buffers.count = 0
+    place(&tensors.input, acquire(buffers, input), arrays.input)
+    place(&tensors.weight, acquire(buffers, weight), arrays.weight)
+    place(&tensors.output, acquire(buffers, out, PyBUF_WRITABLE), arrays.output)
+    if bias is not None:
+        place(&tensors.bias, acquire(buffers, bias), BIAS)
+    return 0

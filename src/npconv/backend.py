@@ -15,6 +15,7 @@ from npconv._numpy_folding import NumpyFolding
 if TYPE_CHECKING:
     from npconv._core import Config
     from npconv.arguments import Array
+    from npconv.functional import Call
     from npconv.options import Options
     from npconv.problem import Problem
 
@@ -37,17 +38,20 @@ except Exception as error:  # whatever is wrong with an extension, the package w
 BACKENDS = ("compiled", "numpy")
 
 
-class ExecutionPlan(Protocol):
-    """A problem with everything decided; `run` may be called by many threads at once."""
-
-    @property
-    def backend(self) -> str: ...
+class _Described(Protocol):
     @property
     def algorithm(self) -> str: ...
     @property
     def isa(self) -> str: ...
     @property
     def threads(self) -> int: ...
+
+
+class ExecutionPlan(_Described, Protocol):
+    """A problem with everything decided; `run` may be called by many threads at once."""
+
+    @property
+    def backend(self) -> str: ...
     @property
     def workspace_bytes(self) -> int: ...
     @property
@@ -58,6 +62,19 @@ class ExecutionPlan(Protocol):
 
     def pack(self, weight: Array) -> Any: ...
     def run(self, input: Array, weight: Array, bias: Array | None, out: Array, packed: Any = None) -> None: ...
+
+
+class ConvolutionPlan(ExecutionPlan, Protocol):
+    """Of a convolution."""
+
+    @property
+    def turns_weights(self) -> bool: ...  # whether those whose output channels are neighbours are as good as any
+
+
+class WholePlan(_Described, Protocol):
+    """All phases of a transposed convolution at once; `run` says whether the arrays lie so that it could."""
+
+    def run(self, input: Array, weight: Array, bias: Array | None, out: Array) -> bool: ...
 
 
 class FoldingPlan(Protocol):
@@ -109,27 +126,22 @@ def _take_kernels(options: Options, weight: Array, taps: Array) -> Array:
     return taken
 
 
-def _plan_whole(options: Options, problem: Problem) -> phases.WholePlan | None:
-    """What computes all phases of a transposed convolution at once, if that is to be preferred."""
-    automatic = choose(options) == "compiled" and options.algorithm is None
-    return _core.plan_spread(problem, options) if automatic else None
-
-
 # The result of a call like one that was remembered, else None.
 again: Callable[[Options, str, Any, Any, Any, tuple[Any, ...]], Array | None] = (
     _core.again if unavailable is None else lambda *call: None
 )
 
 
-def allocator(plan: ExecutionPlan) -> Callable[[tuple[int, ...], numpy.dtype[Any]], Array]:
+def allocator(problem: Problem, plan: ExecutionPlan) -> Callable[[tuple[int, ...], numpy.dtype[Any]], Array]:
     """What makes an empty result: the extension keeps the memory of large ones."""
-    return plan.allocate if unavailable is None and isinstance(plan, _core.CompiledPlan) else numpy.empty
+    return _core.allocator(problem.output_shape, problem.dtype) if plan.backend == "compiled" else numpy.empty
 
 
-def remember(plan: ExecutionPlan, options: Options, call: tuple[Any, ...]) -> None:
-    """Has `again` answer calls with the arguments that follow its options."""
-    if unavailable is None and plan.backend == "compiled":
-        _core.remember(plan, options, *call)
+def remember(call: Call, function: str, settings: tuple[Any, ...]) -> None:
+    """Has `again` answer calls like this one."""
+    prepared, input, weight, bias = call
+    if prepared.plan.backend == "compiled":
+        _core.remember(prepared, function, input, weight, bias, settings)
 
 
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> ExecutionPlan:
@@ -138,10 +150,16 @@ def plan(problem: Problem, options: Options, prepacked: bool = False) -> Executi
     compiled = chosen == "compiled"
     if problem.operation == "transposed":
         kernels = partial(_take_kernels, options) if compiled else _numpy.take_kernels
-        convolution = partial(plan, options=options, prepacked=prepacked)
-        return phases.plan(problem, chosen, convolution, kernels, partial(_plan_whole, options))
+        convolution = partial(plan_convolution, options=options, prepacked=prepacked)
+        whole = partial(_core.plan_spread, options=options) if compiled and options.algorithm is None else None
+        return phases.plan(problem, chosen, convolution, kernels, whole)
     if problem.operation == "weight_gradient":
         return _core.plan_weight_gradient(problem, options) if compiled else _numpy.WeightGradientPlan(problem)
+    return plan_convolution(problem, options, prepacked)
+
+
+def plan_convolution(problem: Problem, options: Options, prepacked: bool) -> ConvolutionPlan:
+    compiled = choose(options) == "compiled"
     return _core.plan(problem, options, prepacked) if compiled else _numpy.plan(problem, options)
 
 

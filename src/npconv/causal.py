@@ -13,8 +13,8 @@ from npconv import backend
 from npconv._numpy import compute_dtype, finish
 from npconv._numpy_causal import sum_taps
 from npconv.arguments import Activation, Arguments, Array, DType, IntPerAxis, as_array
-from npconv.functional import plan_call, prepare, run_call
-from npconv.layers import ConvolutionLayer, Settings, Weights
+from npconv.functional import Settings, plan_call, prepare, run_call
+from npconv.layers import ConvolutionLayer, Weights
 from npconv.options import Options, in_force
 from npconv.problem import Problem, build, check_piece
 

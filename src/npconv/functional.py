@@ -61,7 +61,7 @@ class Prepared:
     def __init__(self, options: Options, problem: Problem, plan: backend.ExecutionPlan) -> None:
         self.options, self.problem, self.plan = options, problem, plan
         self.run, self.shape, self.dtype = plan.run, problem.output_shape, problem.dtype
-        self.allocate = backend.allocator(plan)
+        self.allocate = backend.allocator(problem, plan)
         given = problem.input_dtype, problem.weight_dtype, problem.bias_dtype
         self.casts = any(dtype is not None and problem.must_cast(dtype) for dtype in given)
 
@@ -76,7 +76,8 @@ class Prepared:
         return array.astype(self.dtype) if self.problem.must_cast(array.dtype) else array
 
 
-# stride, padding, dilation, groups, padding_mode, activation, data_format
+# stride, padding, dilation, groups, padding_mode, activation, data_format; of a transposed convolution stride, padding,
+# output_padding, groups, dilation, activation, data_format
 Settings = tuple[Any, Any, Any, Any, Any, Any, Any]
 Call = tuple[Prepared, Array, Array, Array | None]
 
@@ -145,6 +146,13 @@ def run_call(call: Call, out: Array | None = None, packed: Any = None) -> Array:
     return result
 
 
+def run_first(call: Call, function: str, settings: tuple[Any, ...]) -> Array:
+    """As `run_call`; `again` answers calls like this one from now on."""
+    if not call[0].casts:
+        backend.remember(call, function, settings)
+    return run_call(call)
+
+
 def explain_call(call: Call, out: Array | None) -> Plan:
     prepared = call[0]
     if out is not None:
@@ -161,11 +169,7 @@ def _convolve(
     result = again(in_force(), function, input, weight, bias, settings)
     if result is not None:
         return result
-    prepared, *arrays = call = prepare(function, input, weight, bias, settings)
-    if not prepared.casts:
-        # Not under the options looked up before: another thread may have changed them meanwhile.
-        backend.remember(prepared.plan, prepared.options, (function, *arrays, settings))
-    return run_call(call)
+    return run_first(prepare(function, input, weight, bias, settings), function, settings)
 
 
 def _write(call: Call, out: Array, packed: Any) -> Array:

@@ -13,9 +13,9 @@ import numpy
 from numpy.typing import ArrayLike, DTypeLike
 
 from npconv.arguments import Array, IntPerAxis, Padding, as_array, canonical_settings, canonical_shape
-from npconv.backend import again, remember
+from npconv.backend import again
 from npconv.docstrings import ending_with
-from npconv.functional import Call, planned, run_call
+from npconv.functional import Call, Settings, planned, run_call, run_first
 from npconv.options import in_force
 
 __all__ = [
@@ -31,14 +31,13 @@ __all__ = [
 
 
 def prepare_input(
-    function: str, input_size: Any, weight: Any, grad_output: Any, *settings: Any, prepacked: bool = False
+    function: str, input_size: Any, weight: Any, grad_output: Any, settings: Settings, dtype: Any = None
 ) -> Call:
-    """`settings` as `canonical_settings` takes them, from `stride` to `dtype`."""
     weight = conjugate(as_array(function, "weight", weight))
     grad_output = as_array(function, "grad_output", grad_output)
     prepared = planned(
         in_force(),
-        prepacked,
+        False,
         function,
         canonical_shape(function, "input_size", input_size),
         grad_output.dtype,
@@ -46,7 +45,7 @@ def prepare_input(
         weight.dtype,
         None,
         None,
-        *canonical_settings(function, *settings),
+        *canonical_settings(function, *settings, dtype),
         "input_gradient",
         0,
         grad_output.shape,
@@ -54,7 +53,9 @@ def prepare_input(
     return prepared.call(grad_output, weight, None)
 
 
-def prepare_weight(function: str, input: Any, weight_size: Any, grad_output: Any, *settings: Any) -> Call:
+def prepare_weight(
+    function: str, input: Any, weight_size: Any, grad_output: Any, settings: Settings, dtype: Any = None
+) -> Call:
     input, grad_output = as_array(function, "input", input), as_array(function, "grad_output", grad_output)
     prepared = planned(
         in_force(),
@@ -66,7 +67,7 @@ def prepare_weight(function: str, input: Any, weight_size: Any, grad_output: Any
         grad_output.dtype,
         None,
         None,
-        *canonical_settings(function, *settings),
+        *canonical_settings(function, *settings, dtype),
         "weight_gradient",
         0,
         grad_output.shape,
@@ -74,19 +75,18 @@ def prepare_weight(function: str, input: Any, weight_size: Any, grad_output: Any
     return prepared.call(input, grad_output, None)
 
 
-def _input(function: str, input_size: Any, weight: Any, grad_output: Any, *arguments: Any) -> Array:
-    """`arguments` from `stride` on, `dtype` and `out` the last."""
-    *settings, dtype, out = arguments
+def _input(
+    function: str, input_size: Any, weight: Any, grad_output: Any, settings: Settings, dtype: Any, out: Array | None
+) -> Array:
     if out is not None or dtype is not None:
-        return run_call(prepare_input(function, input_size, weight, grad_output, *settings, dtype), out)
-    options, key = in_force(), (*settings, input_size)
-    result = again(options, function, grad_output, weight, None, key)
+        return run_call(prepare_input(function, input_size, weight, grad_output, settings, dtype), out)
+    key = *settings, input_size
+    result = again(in_force(), function, grad_output, weight, None, key)
     if result is not None:
         return result
-    call = prepare_input(function, input_size, weight, grad_output, *settings, dtype)
-    if not call[0].casts and call[2].dtype.kind != "c":  # whose weight is conjugated
-        remember(call[0].plan, options, (function, *call[1:], key))
-    return run_call(call)
+    call = prepare_input(function, input_size, weight, grad_output, settings)
+    # The weight of a call that is remembered is not conjugated.
+    return run_call(call) if call[2].dtype.kind == "c" else run_first(call, function, key)
 
 
 def conjugate(array: Array) -> Array:
@@ -174,10 +174,8 @@ def conv1d_input(
     >>> npconv.grad.conv1d_input((1, 1, 5), numpy.array([[[1, 2, 3]]]), numpy.array([[[1, 0, 10]]]))
     array([[[ 1,  2, 13, 20, 30]]])
     """
-    return _input(
-        "conv1d_input", input_size, weight, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype, out,
-    )  # fmt: skip
+    settings = stride, padding, dilation, groups, padding_mode, None, data_format
+    return _input("conv1d_input", input_size, weight, grad_output, settings, dtype, out)
 
 
 @ending_with(_INPUT_TEXT)
@@ -202,10 +200,8 @@ def conv2d_input(
     >>> npconv.grad.conv2d_input((1, 3, 32, 32), weight, grad_output, stride=2, padding=1).shape
     (1, 3, 32, 32)
     """
-    return _input(
-        "conv2d_input", input_size, weight, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype, out,
-    )  # fmt: skip
+    settings = stride, padding, dilation, groups, padding_mode, None, data_format
+    return _input("conv2d_input", input_size, weight, grad_output, settings, dtype, out)
 
 
 @ending_with(_INPUT_TEXT)
@@ -229,10 +225,8 @@ def conv3d_input(
     >>> npconv.grad.conv3d_input((1, 1, 2, 2, 2), numpy.ones((1, 1, 1, 1, 2)), numpy.ones((1, 1, 2, 2, 1))).ravel()
     array([1., 1., 1., 1., 1., 1., 1., 1.])
     """
-    return _input(
-        "conv3d_input", input_size, weight, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype, out,
-    )  # fmt: skip
+    settings = stride, padding, dilation, groups, padding_mode, None, data_format
+    return _input("conv3d_input", input_size, weight, grad_output, settings, dtype, out)
 
 
 @ending_with(_INPUT_TEXT)
@@ -257,10 +251,8 @@ def conv_input(
     >>> npconv.grad.conv_input((1, 1, 3, 3, 3, 3), weight, grad_output)[0, 0, 1, 1, 1]
     array([16., 32., 16.])
     """
-    return _input(
-        "conv_input", input_size, weight, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype, out,
-    )  # fmt: skip
+    settings = stride, padding, dilation, groups, padding_mode, None, data_format
+    return _input("conv_input", input_size, weight, grad_output, settings, dtype, out)
 
 
 @ending_with(_WEIGHT_TEXT)
@@ -284,11 +276,8 @@ def conv1d_weight(
     >>> npconv.grad.conv1d_weight(numpy.array([[[1, 2, 4, 8]]]), (1, 1, 3), numpy.array([[[1, 10]]]))
     array([[[21, 42, 84]]])
     """
-    call = prepare_weight(
-        "conv1d_weight", input, weight_size, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype,
-    )  # fmt: skip
-    return run_call(call, out)
+    settings = stride, padding, dilation, groups, padding_mode, None, data_format
+    return run_call(prepare_weight("conv1d_weight", input, weight_size, grad_output, settings, dtype), out)
 
 
 @ending_with(_WEIGHT_TEXT)
@@ -315,11 +304,8 @@ def conv2d_weight(
            [ 960., 1024., 1024.],
            [ 960., 1024., 1024.]])
     """
-    call = prepare_weight(
-        "conv2d_weight", input, weight_size, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype,
-    )  # fmt: skip
-    return run_call(call, out)
+    settings = stride, padding, dilation, groups, padding_mode, None, data_format
+    return run_call(prepare_weight("conv2d_weight", input, weight_size, grad_output, settings, dtype), out)
 
 
 @ending_with(_WEIGHT_TEXT)
@@ -343,11 +329,8 @@ def conv3d_weight(
     >>> npconv.grad.conv3d_weight(numpy.ones((1, 1, 4, 4, 4)), (1, 1, 1, 2, 2), numpy.ones((1, 1, 4, 3, 3))).ravel()
     array([36., 36., 36., 36.])
     """
-    call = prepare_weight(
-        "conv3d_weight", input, weight_size, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype,
-    )  # fmt: skip
-    return run_call(call, out)
+    settings = stride, padding, dilation, groups, padding_mode, None, data_format
+    return run_call(prepare_weight("conv3d_weight", input, weight_size, grad_output, settings, dtype), out)
 
 
 @ending_with(_WEIGHT_TEXT)
@@ -372,8 +355,5 @@ def conv_weight(
     >>> npconv.grad.conv_weight(image, (1, 1, 1, 1, 1, 2), grad_output)
     array([[[[[[8., 8.]]]]]])
     """
-    call = prepare_weight(
-        "conv_weight", input, weight_size, grad_output, stride, padding, dilation, groups,
-        padding_mode, None, data_format, dtype,
-    )  # fmt: skip
-    return run_call(call, out)
+    settings = stride, padding, dilation, groups, padding_mode, None, data_format
+    return run_call(prepare_weight("conv_weight", input, weight_size, grad_output, settings, dtype), out)

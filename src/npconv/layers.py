@@ -25,7 +25,7 @@ from npconv.arguments import (
 )
 from npconv.backend import ExecutionPlan
 from npconv.docstrings import ending_with
-from npconv.functional import Call, prepare, run_call
+from npconv.functional import Call, Settings, prepare, run_call
 from npconv.grad import prepare_input, prepare_weight
 from npconv.options import in_force
 from npconv.problem import Problem, build, check_grad_output
@@ -35,9 +35,6 @@ DEFAULTS = {"padding": 0, "output_padding": 0, "dilation": 1, "groups": 1, "bias
             "activation": None, "data_format": "channels_first"}  # fmt: skip
 
 Layer = TypeVar("Layer", bound="ConvolutionLayer")
-# stride, padding, dilation, groups, padding_mode, activation, data_format, as `canonical_settings` gives them; of a
-# transposed layer stride, padding, output_padding, groups, dilation, activation, data_format
-Settings = tuple[Any, Any, Any, Any, Any, Any, Any]
 
 
 class Weights:
@@ -290,10 +287,10 @@ class ConvolutionLayer:
     ) -> tuple[Array, Array]:
         """Of `x` and of the weight."""
         stride, padding, dilation, groups, padding_mode, _, data_format = self._settings
-        settings = stride, padding, dilation, groups, padding_mode, None, data_format, problem.dtype
+        settings = stride, padding, dilation, groups, padding_mode, None, data_format
         return (
-            run_call(prepare_input(function, x.shape, weight, grad_output, *settings)),
-            run_call(prepare_weight(function, x, weight.shape, grad_output, *settings)),
+            run_call(prepare_input(function, x.shape, weight, grad_output, settings, problem.dtype)),
+            run_call(prepare_weight(function, x, weight.shape, grad_output, settings, problem.dtype)),
         )
 
     def __getstate__(self) -> tuple[Array, Array | None, Settings]:

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from numpy.lib.stride_tricks import as_strided
@@ -22,26 +22,13 @@ from npconv import _numpy, _numpy_padding
 
 if TYPE_CHECKING:
     from npconv.arguments import Array
-    from npconv.backend import ExecutionPlan
+    from npconv.backend import ConvolutionPlan, WholePlan
     from npconv.problem import Problem
 
     Index = tuple[Any, ...]
-    PlanConvolution = Callable[[Problem], ExecutionPlan]
+    PlanConvolution = Callable[[Problem], ConvolutionPlan]
     TakeKernels = Callable[[Array, Array], Array]
-    PlanWhole = Callable[[Problem], "WholePlan | None"]
-
-
-class WholePlan(Protocol):
-    """All phases at once; `run` says whether the arrays lie so that it could."""
-
-    @property
-    def algorithm(self) -> str: ...
-    @property
-    def isa(self) -> str: ...
-    @property
-    def threads(self) -> int: ...
-
-    def run(self, input: Array, weight: Array, bias: Array | None, out: Array) -> bool: ...
+    PlanWhole = Callable[[Problem], WholePlan | None] | None
 
 
 JOINED = 8  # phases, from which on one convolution makes them all
@@ -129,6 +116,8 @@ class _Phase:
         self._axes = axes
         self.places = tuple(axis.places for axis in axes)
         self.joined = math.prod(self.places)
+        # Of output channels and places: more than one stride takes the result apart.
+        self._lies_apart = sum(n > 1 for n in (p.output_channels, *self.places)) > 1
         size, channels = tuple(axis.size for axis in axes), p.output_channels * self.joined
         shape = (*size, channels) if p.channels_last else (channels, *size)
         self.problem = replace(
@@ -164,16 +153,12 @@ class _Phase:
 
     def _lying_weight(self, problem: Problem) -> Index | None:
         """The taps of the weight, if the convolution had better read them where they lie."""
-        inputs, alone = problem.input_channels // problem.groups, self.problem.kernel_size
+        inputs, taken = problem.input_channels // problem.groups, self.problem.kernel_size
         small = math.prod(problem.kernel_size) * problem.output_channels * inputs <= SMALL
-        by_outputs = math.prod(alone) == 1 if self.plan.algorithm == "blocked" else self._turns_weights(problem)
-        if self.joined > 1 or (problem.groups > 1 and inputs > 1) or not (small or by_outputs or inputs == 1):
+        turned = self.plan.turns_weights and (taken == problem.kernel_size or math.prod(taken) == 1)
+        if self.joined > 1 or (problem.groups > 1 and inputs > 1) or not (small or turned or inputs == 1):
             return None
         return (..., *(slice(axis.first + axis.step * (axis.count - 1), None, -axis.step) for axis in self._axes))
-
-    def _turns_weights(self, problem: Problem) -> bool:
-        """Whether the algorithm turns weights around by itself, and those of this phase are neighbours."""
-        return self.plan.algorithm.startswith("winograd") and self.problem.kernel_size == problem.kernel_size
 
     def weight(self, weight: Array) -> Array:
         """That of the convolution, as a view."""
@@ -187,11 +172,10 @@ class _Phase:
             self.plan.run(input[self._read], kernels, bias, out[self._write], packed)
             return
         target = self._places_of(out)
-        lies_apart = sum(n > 1 for n in (p.output_channels // self.joined, *self.places)) > 1  # by more than one stride
-        made = numpy.empty(p.output_shape, p.dtype) if lies_apart else target.reshape(p.output_shape)
+        made = numpy.empty(p.output_shape, p.dtype) if self._lies_apart else target.reshape(p.output_shape)
         repeated = None if bias is None else numpy.repeat(bias, self.joined)
         self.plan.run(input[self._read], kernels, repeated, made, packed)
-        if lies_apart:
+        if self._lies_apart:
             numpy.copyto(target, made.reshape(target.shape))
 
     def _places_of(self, out: Array) -> Array:
@@ -224,7 +208,7 @@ class TransposedPlan:
         made = math.prod(sum(axis.places * axis.size for axis in axes) for axes in merged)
         self._leaves_out = made < math.prod(p.output_size)
         self._take_kernels = kernels
-        self.backend, self.shape, self.dtype = backend, p.output_shape, p.dtype
+        self.backend = backend
         plans = [phase.plan for phase in sorted(self._phases, key=lambda phase: -phase.work)]
         self.algorithm = ", ".join(dict.fromkeys(plan.algorithm for plan in plans)) or "none"
         self.isa = plans[0].isa if plans else "none"
@@ -232,7 +216,7 @@ class TransposedPlan:
         self.workspace_bytes = max((plan.workspace_bytes for plan in plans), default=0)
         self.refused = plans[0].refused if plans else ()
         self.packing: Any = tuple((phase.taps.tobytes(), phase.plan.packing) for phase in self._phases)
-        self._whole = whole(problem)
+        self._whole = whole(problem) if whole else None
         if self._whole is not None:
             self.algorithm, self.isa, self.threads = self._whole.algorithm, self._whole.isa, self._whole.threads
             self.workspace_bytes, self.refused, self.packing = 0, (), None
@@ -280,7 +264,6 @@ class FoldedPlan:
         self, problem: Problem, backend: str, plan: PlanConvolution, kernels: TakeKernels, whole: PlanWhole
     ) -> None:
         self._problem = p = problem
-        self.shape, self.dtype = p.output_shape, p.dtype
         size = tuple(extent + sum(pair) for extent, pair in zip(p.output_size, p.padding, strict=True))
         shape = (*size, p.output_channels) if p.channels_last else (p.output_channels, *size)
         self._padded = replace(

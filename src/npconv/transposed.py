@@ -15,50 +15,35 @@ from npconv.arguments import (
     canonical_axes,
     canonical_settings,
 )
-from npconv.backend import again, remember
+from npconv.backend import again
 from npconv.docstrings import ending_with
-from npconv.functional import Call, Plan, explain_call, plan_call, run_call
+from npconv.functional import Call, Plan, Settings, explain_call, plan_call, run_call, run_first
 from npconv.options import in_force
 
 
 def prepare_transposed(
-    function: str,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
-    activation: Any,
-    data_format: Any,
-    dtype: Any,
-    prepacked: bool = False,
+    function: str, input: Any, weight: Any, bias: Any, settings: Settings, dtype: Any = None, prepacked: bool = False
 ) -> Call:
     """As `functional.prepare`."""
+    stride, padding, output_padding, groups, dilation, activation, data_format = settings
     input, weight = as_array(function, "input", input), as_array(function, "weight", weight)
     bias = None if bias is None else as_array(function, "bias", bias)
-    settings = canonical_settings(
+    canonical = canonical_settings(
         function, stride, padding, dilation, groups, "zeros", activation, data_format, dtype
     )  # fmt: skip
     extra = canonical_axes(function, "output_padding", output_padding)
-    return plan_call(in_force(), prepacked, function, (input, weight, bias), (*settings, "transposed", extra))
+    return plan_call(in_force(), prepacked, function, (input, weight, bias), (*canonical, "transposed", extra))
 
 
-def _transposed(function: str, input: Any, weight: Any, bias: Any, *arguments: Any) -> Array:
-    """`arguments` from `stride` on, `dtype` and `out` the last."""
-    *settings, dtype, out = arguments
+def _transposed(
+    function: str, input: Any, weight: Any, bias: Any, settings: Settings, dtype: Any, out: Array | None
+) -> Array:
     if out is not None or dtype is not None:
-        return run_call(prepare_transposed(function, input, weight, bias, *arguments[:-1]), out)
-    options = in_force()
-    result = again(options, function, input, weight, bias, tuple(settings))
+        return run_call(prepare_transposed(function, input, weight, bias, settings, dtype), out)
+    result = again(in_force(), function, input, weight, bias, settings)
     if result is not None:
         return result
-    call = prepare_transposed(function, input, weight, bias, *arguments[:-1])
-    if not call[0].casts:
-        remember(call[0].plan, options, (function, *call[1:], tuple(settings)))
-    return run_call(call)
+    return run_first(prepare_transposed(function, input, weight, bias, settings), function, settings)
 
 
 _SHARED = """
@@ -144,10 +129,8 @@ def conv_transpose1d(
     >>> npconv.conv_transpose1d(signal, numpy.array([[[1, 1]]]), stride=2)
     array([[[1, 1, 2, 2, 4, 4]]])
     """
-    return _transposed(
-        "conv_transpose1d", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype, out,
-    )  # fmt: skip
+    settings = stride, padding, output_padding, groups, dilation, activation, data_format
+    return _transposed("conv_transpose1d", input, weight, bias, settings, dtype, out)
 
 
 @ending_with(_SHARED)
@@ -182,10 +165,8 @@ def conv_transpose2d(
     >>> npconv.conv_transpose2d(features, kernels, stride=2, padding=1, output_padding=1).shape
     (1, 8, 14, 14)
     """
-    return _transposed(
-        "conv_transpose2d", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype, out,
-    )  # fmt: skip
+    settings = stride, padding, output_padding, groups, dilation, activation, data_format
+    return _transposed("conv_transpose2d", input, weight, bias, settings, dtype, out)
 
 
 @ending_with(_SHARED)
@@ -211,10 +192,8 @@ def conv_transpose3d(
     >>> npconv.conv_transpose3d(video, numpy.ones((4, 3, 3, 4, 4)), stride=(1, 2, 2), padding=(1, 1, 1)).shape
     (1, 3, 8, 20, 30)
     """
-    return _transposed(
-        "conv_transpose3d", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype, out,
-    )  # fmt: skip
+    settings = stride, padding, output_padding, groups, dilation, activation, data_format
+    return _transposed("conv_transpose3d", input, weight, bias, settings, dtype, out)
 
 
 @ending_with(_SHARED)
@@ -239,10 +218,8 @@ def conv_transpose(
     >>> npconv.conv_transpose(numpy.ones((1, 1, 1, 1, 1, 1), int), numpy.ones((1, 3, 2, 2, 2, 2), int)).shape
     (1, 3, 2, 2, 2, 2)
     """
-    return _transposed(
-        "conv_transpose", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype, out,
-    )  # fmt: skip
+    settings = stride, padding, output_padding, groups, dilation, activation, data_format
+    return _transposed("conv_transpose", input, weight, bias, settings, dtype, out)
 
 
 def explain_transpose(
@@ -272,8 +249,5 @@ def explain_transpose(
     >>> plan.backend, plan.algorithm
     ('numpy', 'matmul')
     """
-    call = prepare_transposed(
-        "explain_transpose", input, weight, bias, stride, padding, output_padding, groups, dilation,
-        activation, data_format, dtype,
-    )  # fmt: skip
-    return explain_call(call, out)
+    settings = stride, padding, output_padding, groups, dilation, activation, data_format
+    return explain_call(prepare_transposed("explain_transpose", input, weight, bias, settings, dtype), out)

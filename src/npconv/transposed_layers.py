@@ -16,9 +16,9 @@ from npconv.arguments import (
     canonical_settings,
 )
 from npconv.docstrings import ending_with
-from npconv.functional import Call, prepare, run_call
+from npconv.functional import Call, Settings, prepare, run_call
 from npconv.grad import conjugate, prepare_weight
-from npconv.layers import PARAMETERS, ConvolutionLayer, Settings, Weights
+from npconv.layers import PARAMETERS, ConvolutionLayer, Weights
 from npconv.problem import Problem
 from npconv.transposed import prepare_transposed
 
@@ -95,7 +95,7 @@ class _ConvTranspose(ConvolutionLayer):
         self._build(image, weight, bias, (*settings, "transposed", output_padding))
 
     def _prepare(self, x: ArrayLike, weights: Weights, settings: Settings) -> Call:
-        return prepare_transposed(self._function, x, weights.weight, weights.bias, *settings, None, True)
+        return prepare_transposed(self._function, x, weights.weight, weights.bias, settings, None, True)
 
     def _gradients(
         self, function: str, problem: Problem, x: Array, weight: Array, grad_output: Array
@@ -115,7 +115,7 @@ class _ConvTranspose(ConvolutionLayer):
         grad_output = grad_output[tuple(part)]
         settings = stride, tuple(padding), dilation, groups, "zeros", None, data_format
         grad_x = run_call(prepare(function, grad_output, conjugate(weight), None, settings, problem.dtype))
-        grad_weight = run_call(prepare_weight(function, grad_output, weight.shape, x, *settings, problem.dtype))
+        grad_weight = run_call(prepare_weight(function, grad_output, weight.shape, x, settings, problem.dtype))
         return grad_x, conjugate(grad_weight)
 
     def __repr__(self) -> str:

@@ -259,7 +259,7 @@ typedef struct {
     npc_copy_kernel *copy[NPC_COPY_STEPS]; /* steps 1, 2 */
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
     npc_spread_kernel *spread;
-    int dot_pair_taps; /* the most that pay for two */
+    int dot_pair_taps; /* the most of two */
     npc_winograd winograd;
 } npc_kernels;
 

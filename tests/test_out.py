@@ -4,7 +4,7 @@ import numpy
 import oracle
 import pytest
 import shapes
-from engines import difference
+from engines import ENGINES, difference
 
 import npconv
 
@@ -222,3 +222,39 @@ def test_a_bad_call_leaves_out_alone(backend):
         with pytest.raises(ValueError, match="conv2d"):
             npconv.conv2d(numpy.ones((1, 3, 6, 6), "f"), numpy.ones((5, 3, 3, 3), "f"), **arguments, out=out.view)
     assert (out.memory == SENTINEL).all()
+
+
+STREAMED = [  # images, weights and groups; each result is just larger than 32 MiB
+    ((1, 2, 641, 1024), (13, 2, 3, 3), {"padding": 1}),
+    ((1, 2, 640, 1040), (13, 2, 3, 3), {"padding": 1, "activation": "relu"}),
+    ((1, 13, 642, 1008), (13, 1, 3, 3), {"padding": 1, "groups": 13}),
+    ((2, 1, 4100, 1024), (1, 1, 5, 5), {"padding": 2}),
+    ((1, 13, 1281, 2048), (13, 1, 2, 3), {"stride": 2, "padding": 1, "groups": 13}),
+    ((1, 2, 65, 10, 1024), (13, 2, 2, 1, 3), {"padding": (1, 0, 1)}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("engine", [e for e in ENGINES if e.algorithm in ("direct", "stencil")], ids=str)
+def test_large_results(engine, dtype):
+    """Stored past the caches where all rows lie alike in their lines: the same bits, and nothing left out."""
+    for image, weight, arguments in STREAMED:
+        arrays = values(*image, dtype=dtype), values(*weight, dtype=dtype)
+        done = engine.conv(arrays, arguments)
+        if done is None:
+            continue
+        expected, size = done[1], done[1].size
+        assert expected.nbytes > 32 << 20
+        wider = numpy.empty((*expected.shape[:-1], expected.shape[-1] + 1), dtype)
+        unlike = wider[..., :-1]
+        engine.conv(arrays, arguments, num_threads=2, out=unlike)
+        assert numpy.array_equal(unlike, expected), arguments
+        memory = numpy.empty(size + 128 // expected.itemsize, dtype)
+        start = -memory.ctypes.data % 64 // expected.itemsize
+        for first in (start, start + 1, start + 5):
+            memory.fill(numpy.nan)
+            out = memory[first : first + size].reshape(expected.shape)
+            engine.conv(arrays, arguments, num_threads=2, out=out)
+            assert numpy.isnan(memory[:first]).all()
+            assert numpy.isnan(memory[first + size :]).all()
+            assert numpy.array_equal(out, expected), (arguments, first - start)

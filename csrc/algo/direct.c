@@ -33,8 +33,11 @@ typedef struct {
     int64_t reduction;         /* elements of a row of weights */
     int64_t row_bands, column_bands, chunks;
     int64_t size, scalar_size; /* bytes of a compute and of a result scalar */
+    int64_t output_stride;     /* elements from channel to channel, in place */
     int in_place;              /* kernels store into the result themselves */
     int activates;             /* by another function than the kernels' clip */
+    int streams;               /* stores pass the caches by, */
+    int64_t lead;              /* after so many pixels of a row */
 } direct_job;
 
 /* One item of work: a band of one image, some output channels of one group. */
@@ -49,7 +52,9 @@ typedef struct {
     int64_t rows;         /* of weights: output channels, twice as many for complex */
     char *packed, *sums, *bias;
     int64_t *offsets, *listed; /* and what they were listed for */
-    int is_first, is_last; /* block of the reduction */
+    /* The block of the reduction: its place in a row of weights, its elements, in how many runs. */
+    int64_t first_weight, reduction, runs;
+    int is_first, is_last;
 } direct_item;
 
 _Static_assert(sizeof(npc_blocking) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
@@ -82,30 +87,33 @@ static void load_bias(const direct_item *item, int64_t first) {
 static char *result_at(const direct_item *item, int64_t m, int64_t row, int64_t column) {
     const direct_job *job = item->job;
     const npc_tensor *output = &job->tensors->output;
-    return item->output + m / job->problem->parts * output->channel_stride +
-           m % job->problem->parts * job->scalar_size + row * npc_row_stride(job->problem, output) +
-           column * npc_column_stride(job->problem, output);
+    char *first = item->output + row * npc_row_stride(job->problem, output) +
+                  column * npc_column_stride(job->problem, output);
+    if (job->problem->parts == 1) return first + m * output->channel_stride;
+    return first + m / job->problem->parts * output->channel_stride +
+           m % job->problem->parts * job->scalar_size;
 }
 
-/* Where a tile lies: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows. In a flat band
- * `at` is any number of rows further on, and the pixels go on over the rows that follow. */
+/* Where a tile lies: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows; how many vectors
+ * these are, and what is in the last one. In a flat band `at` is any number of rows further on, and the pixels go on over the
+ * rows that follow. */
 typedef struct {
-    int64_t row, rows, at, pixels;
+    int64_t row, rows, at, pixels, vectors, last;
 } tile_place;
 
 /* Activates and stores the sums of one tile of one row. */
 static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0, int rows,
-                       tile_place place) {
+                       const tile_place *place) {
     const direct_job *job = item->job;
     const npc_problem *problem = job->problem;
     const int64_t pitch = item->planes.columns.extent, width = item->band.columns;
     const int64_t stride = npc_column_stride(problem, &job->tensors->output);
     npc_store *store = npc_storer(problem->scalar);
     const int activates = problem->activation != NPC_ACTIVATION_CLIP;
-    int64_t row = place.row + (job->blocking->flat ? place.at / pitch : 0);
-    int64_t at = job->blocking->flat ? place.at % pitch : place.at;
-    for (int64_t done = 0; done < place.pixels && row < item->band.rows; row++, at = 0) {
-        const int64_t count = npc_min(width - at, place.pixels - done);
+    int64_t row = place->row + (job->blocking->flat ? place->at / pitch : 0);
+    int64_t at = job->blocking->flat ? place->at % pitch : place->at;
+    for (int64_t done = 0; done < place->pixels && row < item->band.rows; row++, at = 0) {
+        const int64_t count = npc_min(width - at, place->pixels - done);
         for (int m = 0; count > 0 && m < rows; m++) {
             char *sums = (char *)tile->output + (m * tile->output_stride + done) * job->size;
             if (activates) npc_activate(problem, sums, count);
@@ -115,63 +123,59 @@ static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0
     }
 }
 
-static void activate_tile(const direct_item *item, int64_t m0, int rows, tile_place place) {
+static void activate_tile(const direct_item *item, int64_t m0, int rows, const tile_place *place) {
     for (int m = 0; m < rows; m++)
-        for (int64_t row = 0; row < place.rows; row++)
-            npc_activate(item->job->problem, result_at(item, m0 + m, place.row + row, place.at),
-                         place.pixels);
+        for (int64_t row = 0; row < place->rows; row++)
+            npc_activate(item->job->problem, result_at(item, m0 + m, place->row + row, place->at),
+                         place->pixels);
 }
 
-static npc_gemm tile_at(const direct_item *item, int64_t m0, tile_place place) {
+static npc_gemm tile_at(const direct_item *item, int64_t m0, const tile_place *place) {
     const direct_job *job = item->job;
     const npc_blocking *blocking = job->blocking;
     const npc_tensor *output = &job->tensors->output;
     const int lanes = job->plan->kernels->lanes;
-    npc_gemm tile = {.weight_stride = job->reduction,
-                     .input = item->packed + (place.row * item->planes.columns.extent + place.at) * job->size,
-                     .input_step = place.rows > 1 ? item->planes.columns.extent : lanes,
-                     .output_step = place.rows > 1 ? npc_row_stride(job->problem, output) / job->size : lanes,
-                     .last = (int)((place.pixels - 1) % lanes + 1),
-                     .by_rows = place.rows > 1,
-                     .low = job->problem->activation_a,
-                     .high = job->problem->activation_b};
+    npc_gemm tile = {
+        .weight_stride = job->reduction,
+        .input = item->packed + (place->row * item->planes.columns.extent + place->at) * job->size,
+        .input_step = place->rows > 1 ? item->planes.columns.extent : lanes,
+        .output_step = place->rows > 1 ? npc_row_stride(job->problem, output) / job->size : lanes,
+        .last = (int)place->last,
+        .by_rows = place->rows > 1,
+        .streams = job->streams && (place->rows == 1 || !job->lead),
+        .low = job->problem->activation_a,
+        .high = job->problem->activation_b};
     if (job->in_place) {
-        tile.output = result_at(item, m0, place.row, place.at);
-        tile.output_stride = output->channel_stride / job->size;
+        tile.output = result_at(item, m0, place->row, place->at);
+        tile.output_stride = job->output_stride;
         return tile;
     }
     const int64_t pitch =
         blocking->flat ? item->planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
-    const int64_t waiting = m0 * blocking->sum_stride + place.row * pitch + place.at;
+    const int64_t waiting = m0 * blocking->sum_stride + place->row * pitch + place->at;
     tile.output = item->sums + (blocking->split.blocks > 1 ? waiting * job->size : 0);
     tile.output_stride = blocking->sum_stride;
     return tile;
 }
 
-static void run_tile(const direct_item *item, int64_t m0, int rows, tile_place place) {
+static void run_tile(const direct_item *item, int64_t m0, int rows, const tile_place *place) {
     const direct_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_kernels *kernels = job->plan->kernels;
-    const npc_taps_block *taps = &item->taps;
-    const int64_t vectors = place.rows * npc_ceil_div(place.pixels, kernels->lanes);
-    const int64_t first_tap =
-        ((taps->channel * npc_outer_taps(problem) + taps->outer) * npc_rows(problem).kernel + taps->row) *
-            npc_columns(problem).kernel +
-        taps->column;
-    const char *weights = item->weights + (m0 * job->reduction + first_tap * problem->parts) * job->size;
-    const int64_t reduction = taps->channels * taps->outers * taps->rows * taps->columns * problem->parts;
-    const int64_t runs = npc_ceil_div(reduction, RUN);
+    const char *weights = item->weights + (m0 * job->reduction + item->first_weight) * job->size;
     npc_gemm tile = tile_at(item, m0, place);
-    for (int64_t i = 0; i < runs; i++) {
-        const int64_t from = reduction * i / runs, to = reduction * (i + 1) / runs;
-        const int starts = item->is_first && i == 0, ends = item->is_last && i + 1 == runs;
+    int64_t to = 0;
+    for (int64_t i = 0; i < item->runs; i++) {
+        const int starts = item->is_first && i == 0, last = i + 1 == item->runs, ends = item->is_last && last;
+        const int64_t from = to;
+        to = last ? item->reduction : item->reduction * (i + 1) / item->runs;
         tile.weights = weights + from * job->size;
         tile.offsets = item->offsets + from;
         tile.reduction = to - from;
         tile.bias = starts && problem->has_bias ? item->bias + m0 * job->size : NULL;
         tile.accumulate = !starts;
         tile.clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
-        kernels->gemm[rows - 1][vectors - 1](&tile);
+        kernels->gemm[rows - 1][place->vectors - 1](&tile);
     }
     if (item->is_last && !job->in_place)
         store_tile(item, &tile, m0, rows, place);
@@ -183,10 +187,17 @@ static void run_tile(const direct_item *item, int64_t m0, int rows, tile_place p
 static void run_pixels(const direct_item *item, int64_t m0, int rows, int64_t row, int64_t pixels) {
     const npc_kernels *kernels = item->job->plan->kernels;
     tile_place place = {.row = row, .rows = 1};
-    while (place.at < pixels) {
-        const int64_t left = npc_ceil_div(pixels - place.at, kernels->lanes);
-        place.pixels = npc_min(npc_next_part(left, kernels->vectors) * kernels->lanes, pixels - place.at);
-        run_tile(item, m0, rows, place);
+    if (item->job->lead) {
+        place.vectors = 1;
+        place.pixels = place.last = npc_min(item->job->lead, pixels);
+        run_tile(item, m0, rows, &place);
+        place.at = place.pixels;
+    }
+    for (int64_t left = npc_ceil_div(pixels - place.at, kernels->lanes); left > 0; left -= place.vectors) {
+        place.vectors = npc_next_part(left, kernels->vectors);
+        place.pixels = npc_min(place.vectors * kernels->lanes, pixels - place.at);
+        place.last = place.pixels - (place.vectors - 1) * kernels->lanes;
+        run_tile(item, m0, rows, &place);
         place.at += place.pixels;
     }
 }
@@ -199,10 +210,10 @@ static void run_rows(const direct_item *item, int64_t m0, int rows) {
     if (job->blocking->flat) {
         run_pixels(item, m0, rows, 0, (band->rows - 1) * item->planes.columns.extent + band->columns);
     } else if (job->in_place && band->columns <= kernels->lanes) { /* a vector a row, several rows a tile */
-        tile_place place = {.pixels = band->columns};
+        tile_place place = {.pixels = band->columns, .last = band->columns};
         for (; place.row < band->rows; place.row += place.rows) {
-            place.rows = npc_next_part(band->rows - place.row, kernels->vectors);
-            run_tile(item, m0, rows, place);
+            place.rows = place.vectors = npc_next_part(band->rows - place.row, kernels->vectors);
+            run_tile(item, m0, rows, &place);
         }
     } else {
         for (int64_t row = 0; row < band->rows; row++) run_pixels(item, m0, rows, row, band->columns);
@@ -213,6 +224,15 @@ static void run_block(direct_item *item, int64_t index) {
     const direct_job *job = item->job;
     item->taps = npc_split_taps(job->problem, &job->blocking->split, index);
     item->planes = npc_planes_of(job->problem, &item->taps, &item->band);
+    const npc_taps_block *taps = &item->taps;
+    const npc_problem *problem = job->problem;
+    item->first_weight =
+        (((taps->channel * npc_outer_taps(problem) + taps->outer) * npc_rows(problem).kernel + taps->row) *
+             npc_columns(problem).kernel +
+         taps->column) *
+        problem->parts;
+    item->reduction = taps->channels * taps->outers * taps->rows * taps->columns * problem->parts;
+    item->runs = npc_ceil_div(item->reduction, RUN);
     item->is_first = index == 0;
     item->is_last = index + 1 == job->blocking->split.blocks;
     const int64_t listed[3] = {index + 1, item->planes.rows.extent, item->planes.columns.extent};
@@ -270,6 +290,7 @@ static void run_item(void *context, int64_t index, int thread) {
     place_workspace(&item, thread);
     if (problem->has_bias) load_bias(&item, first);
     for (int64_t block = 0; block < blocking->split.blocks; block++) run_block(&item, block);
+    if (job->streams) job->plan->kernels->end_streams();
 }
 
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
@@ -286,12 +307,16 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.column_bands = npc_ceil_div(npc_columns(problem).output, blocking.band_columns);
     job.chunks = npc_ceil_div(npc_group_outputs(problem), blocking.channels);
     job.size = size;
+    job.output_stride = tensors->output.channel_stride / size;
     job.scalar_size = (int64_t)npc_scalar_size(problem->scalar);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     job.in_place = !blocking.flat && problem->parts == 1 &&
                    npc_is_compute(problem->scalar, problem->compute) &&
                    npc_counts_in_elements(problem, &tensors->output) &&
                    npc_column_stride(problem, &tensors->output) == size;
+    /* Not what is read again, to add to it. */
+    job.streams = job.in_place && !job.activates && job.reduction <= RUN && blocking.split.blocks == 1 &&
+                  npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
     for (int thread = 0; thread < plan->threads; thread++)
         memset(workspace + (size_t)thread * plan->thread_bytes, 0, NPC_BLOCKING_HEADER);
     npc_parallel_for(plan->threads,

@@ -311,3 +311,19 @@ void npc_pack_channels(const npc_planes_source *source, const npc_row_run *run, 
         npc_pack_row(&packer, target + c * run->extent * size,
                      run->row ? run->row + c * input->channel_stride : NULL, 0, run->start, run->extent);
 }
+
+enum { LINE = 64, CACHE_BYTES = 32 << 20 };
+
+int npc_streams(const npc_problem *problem, const npc_kernels *kernels, const npc_tensor *output,
+                int64_t *lead) {
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    int64_t lines = output->batch_stride | output->channel_stride;
+    int64_t bytes = problem->batch * problem->output_channels * size;
+    for (int a = 0; a < problem->spatial_axes; a++) {
+        bytes *= problem->axis[a].output;
+        if (a + 1 < problem->spatial_axes) lines |= output->stride[a];
+    }
+    const int streams = kernels->end_streams && bytes >= CACHE_BYTES && lines % LINE == 0;
+    *lead = streams ? (LINE - (int64_t)((uintptr_t)output->data % LINE)) % LINE / size : 0;
+    return streams;
+}

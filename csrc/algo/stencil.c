@@ -172,11 +172,12 @@ static void run_columns(const npc_stencil_item *item, npc_stencil *tile, int64_t
     const npc_stencil_job *job = item->job;
     const int64_t lanes = job->plan->kernels->lanes, columns = item->band.columns;
     char *target = job->stores ? item->output : item->sums;
-    for (int64_t at = 0; at < columns; at += tile->vectors * lanes) {
+    for (int64_t at = 0; at < columns; at += (tile->vectors - 1) * lanes + tile->last) {
+        const int64_t end = at < job->lead ? npc_min(job->lead, columns) : columns;
         tile->from = npc_stencil_list_lanes(item, at) ? item->from : NULL;
-        tile->vectors = tile->from ? 1 : npc_ceil_div(npc_min(columns, item->inside_to) - at, lanes);
+        tile->vectors = tile->from ? 1 : npc_ceil_div(npc_min(end, item->inside_to) - at, lanes);
         tile->at = job->reads_in_place ? at * job->columns.stride : at;
-        tile->last = (int)npc_min(lanes, columns - at - (tile->vectors - 1) * lanes);
+        tile->last = (int)npc_min(lanes, end - at - (tile->vectors - 1) * lanes);
         run_tiles(item, tile, first, target + at * job->size, again);
     }
 }
@@ -184,9 +185,7 @@ static void run_columns(const npc_stencil_item *item, npc_stencil *tile, int64_t
 static void finish_band(const npc_stencil_item *item, const npc_stencil *tile) {
     const npc_stencil_job *job = item->job;
     const npc_tensor *output = &job->tensors->output;
-    const npc_activation activation = job->problem->activation;
-    const int activates = activation != NPC_ACTIVATION_NONE && activation != NPC_ACTIVATION_CLIP;
-    if (job->stores && !activates) return;
+    if (job->stores && !job->activates) return;
     const int64_t row_stride = npc_row_stride(job->problem, output),
                   column_stride = npc_column_stride(job->problem, output);
     const int joined = !job->stores && row_stride == item->band.columns * column_stride;
@@ -194,7 +193,7 @@ static void finish_band(const npc_stencil_item *item, const npc_stencil *tile) {
     for (int64_t row = 0; row < (joined ? 1 : item->band.rows); row++) {
         char *result = item->output + row * row_stride;
         char *sums = job->stores ? result : item->sums + row * tile->output_stride * job->size;
-        if (activates) npc_activate(job->problem, sums, count);
+        if (job->activates) npc_activate(job->problem, sums, count);
         if (!job->stores) npc_storer(job->problem->scalar)(result, column_stride, sums, count);
     }
 }
@@ -219,6 +218,7 @@ static void run_band(npc_stencil_item *item, int64_t k) {
                         .kernel_columns = kernel_columns,
                         .row_stride = job->rows.stride,
                         .row_dilation = job->rows.dilation,
+                        .streams = job->streams,
                         .low = problem->activation_a,
                         .high = problem->activation_b};
     for (int64_t i = 0; i < images; i++) {
@@ -264,6 +264,7 @@ static void run_item(void *context, int64_t index, int thread) {
                       n * tensors->output.batch_stride + k * tensors->output.channel_stride;
         run_band(&item, k);
     }
+    if (job->streams) job->plan->kernels->end_streams();
 }
 
 static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
@@ -301,6 +302,11 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.stores = npc_is_compute(problem->scalar, problem->compute) &&
                  npc_column_stride(problem, &tensors->output) == job.size &&
                  npc_counts_in_elements(problem, &tensors->output);
+    job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
+    /* Not what is read again, to add to it. */
+    job.streams = job.stores && !job.activates && job.run_rows == job.rows.kernel &&
+                  npc_group_inputs(problem) * npc_outer_taps(problem) == 1 &&
+                  npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *
                          job.column_bands,

@@ -30,6 +30,9 @@ typedef struct {
     int stages; /* converts them */
     int plain_bias; /* of compute type, aligned */
     int stores; /* into the result itself */
+    int activates; /* by another function than the kernels' clip */
+    int streams; /* stores pass the caches by, */
+    int64_t lead; /* after so many pixels of a row */
 } npc_stencil_job;
 
 /* One output channel over one band, as one thread sees it. */

@@ -80,7 +80,7 @@ typedef struct {
     int last;
     int by_rows;
     int accumulate;
-    int clip;
+    int clip, streams;
     double low, high;
 } npc_gemm;
 
@@ -98,7 +98,7 @@ typedef struct {
     int64_t at, vectors, kernel_rows, kernel_columns, row_stride, row_dilation, output_stride;
     int last;
     int accumulate;
-    int clip;
+    int clip, streams;
     double low, high;
 } npc_stencil;
 
@@ -259,6 +259,7 @@ typedef struct {
     npc_copy_kernel *copy[NPC_COPY_STEPS]; /* steps 1, 2 */
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
     npc_spread_kernel *spread;
+    void (*end_streams)(void); /* NULL where nothing is streamed */
     int dot_pair_taps; /* the most of two */
     npc_winograd winograd;
 } npc_kernels;

@@ -152,9 +152,9 @@ static void place_workspace(npc_stencil_item *item, int thread) {
 
 /* The highest tiles that there are rows for, over neighbouring vectors. A rest goes back over rows that are done, where
  * that saves a tile and sums are not added to. */
-static void run_tiles(const npc_stencil_item *item, npc_stencil *tile, int64_t first, char *target,
-                      int again) {
+static void run_tiles(npc_stencil_item *item, int64_t first, char *target, int again) {
     const npc_stencil_job *job = item->job;
+    npc_stencil *tile = &item->tile;
     int height = NPC_STENCIL_HEIGHTS - 1;
     for (int64_t row = 0; row < item->band.rows; row += (int64_t)1 << height) {
         const int64_t left = item->band.rows - row;
@@ -168,8 +168,9 @@ static void run_tiles(const npc_stencil_item *item, npc_stencil *tile, int64_t f
 }
 
 /* The vectors inside the input together, those at its borders one by one. */
-static void run_columns(const npc_stencil_item *item, npc_stencil *tile, int64_t first, int again) {
+static void run_columns(npc_stencil_item *item, int64_t first, int again) {
     const npc_stencil_job *job = item->job;
+    npc_stencil *tile = &item->tile;
     const int64_t lanes = job->plan->kernels->lanes, columns = item->band.columns;
     char *target = job->stores ? item->output : item->sums;
     for (int64_t at = 0; at < columns; at += (tile->vectors - 1) * lanes + tile->last) {
@@ -178,11 +179,11 @@ static void run_columns(const npc_stencil_item *item, npc_stencil *tile, int64_t
         tile->vectors = tile->from ? 1 : npc_ceil_div(npc_min(end, item->inside_to) - at, lanes);
         tile->at = job->reads_in_place ? at * job->columns.stride : at;
         tile->last = (int)npc_min(lanes, end - at - (tile->vectors - 1) * lanes);
-        run_tiles(item, tile, first, target + at * job->size, again);
+        run_tiles(item, first, target + at * job->size, again);
     }
 }
 
-static void finish_band(const npc_stencil_item *item, const npc_stencil *tile) {
+static void finish_band(const npc_stencil_item *item) {
     const npc_stencil_job *job = item->job;
     const npc_tensor *output = &job->tensors->output;
     if (job->stores && !job->activates) return;
@@ -192,7 +193,7 @@ static void finish_band(const npc_stencil_item *item, const npc_stencil *tile) {
     const int64_t count = item->band.columns * (joined ? item->band.rows : 1);
     for (int64_t row = 0; row < (joined ? 1 : item->band.rows); row++) {
         char *result = item->output + row * row_stride;
-        char *sums = job->stores ? result : item->sums + row * tile->output_stride * job->size;
+        char *sums = job->stores ? result : item->sums + row * item->tile.output_stride * job->size;
         if (job->activates) npc_activate(job->problem, sums, count);
         if (!job->stores) npc_storer(job->problem->scalar)(result, column_stride, sums, count);
     }
@@ -201,8 +202,9 @@ static void finish_band(const npc_stencil_item *item, const npc_stencil *tile) {
 static void run_band(npc_stencil_item *item, int64_t k) {
     const npc_stencil_job *job = item->job;
     const npc_problem *problem = job->problem;
-    const int64_t taps = npc_outer_taps(problem), images = npc_group_inputs(problem) * taps;
-    const int64_t kernel_rows = job->rows.kernel, kernel_columns = job->columns.kernel;
+    const int64_t images = job->inputs * job->outer_taps, kernel_rows = job->rows.kernel;
+    const int64_t row_size = job->columns.kernel * job->size;
+    npc_stencil *tile = &item->tile;
     long double bias; /* the widest: holds any compute type */
     const npc_tensor *biases = &job->tensors->bias;
     const char *start = biases->data + k * biases->channel_stride;
@@ -210,34 +212,39 @@ static void run_band(npc_stencil_item *item, int64_t k) {
         npc_load_part(&bias, biases, problem->compute, start, 0, 0, 1);
         start = (const char *)&bias;
     }
-    npc_stencil tile = {.columns = item->columns,
-                        .output_stride = job->stores
-                                             ? npc_row_stride(problem, &job->tensors->output) / job->size
-                                             : item->band.columns,
-                        .to = item->to,
-                        .kernel_columns = kernel_columns,
-                        .row_stride = job->rows.stride,
-                        .row_dilation = job->rows.dilation,
-                        .streams = job->streams,
-                        .low = problem->activation_a,
-                        .high = problem->activation_b};
+    const char *weights = job->weights + k * images * kernel_rows * row_size;
     for (int64_t i = 0; i < images; i++) {
-        npc_stencil_list_rows(item, i / taps, i % taps);
+        const int64_t channel = job->outer_taps == 1 ? i : i / job->outer_taps;
+        npc_stencil_list_rows(item, channel, i - channel * job->outer_taps);
         if (!item->listed) npc_stencil_list_columns(item);
         item->listed = 1;
         for (int64_t first = 0; first < kernel_rows; first += job->run_rows) {
             const int starts = i == 0 && first == 0,
                       ends = i + 1 == images && first + job->run_rows >= kernel_rows;
-            tile.kernel_rows = npc_min(job->run_rows, kernel_rows - first);
-            tile.weights =
-                job->weights + ((k * images + i) * kernel_rows + first) * kernel_columns * job->size;
-            tile.bias = starts && problem->has_bias ? start : NULL;
-            tile.accumulate = !starts;
-            tile.clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
-            run_columns(item, &tile, first, images == 1 && job->run_rows == kernel_rows);
+            tile->kernel_rows = npc_min(job->run_rows, kernel_rows - first);
+            tile->weights = weights + (i * kernel_rows + first) * row_size;
+            tile->bias = starts && problem->has_bias ? start : NULL;
+            tile->accumulate = !starts;
+            tile->clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
+            run_columns(item, first, images == 1 && job->run_rows == kernel_rows);
         }
     }
-    finish_band(item, &tile);
+    finish_band(item);
+}
+
+static void prepare_tile(npc_stencil_item *item) {
+    const npc_stencil_job *job = item->job;
+    npc_stencil *tile = &item->tile;
+    tile->columns = item->columns;
+    tile->output_stride =
+        job->stores ? npc_row_stride(job->problem, &job->tensors->output) / job->size : item->band.columns;
+    tile->to = item->to;
+    tile->kernel_columns = job->columns.kernel;
+    tile->row_stride = job->rows.stride;
+    tile->row_dilation = job->rows.dilation;
+    tile->streams = job->streams;
+    tile->low = job->problem->activation_a;
+    tile->high = job->problem->activation_b;
 }
 
 /* Items in the order batch, outer pixel, output channels, row band, column band. */
@@ -247,7 +254,7 @@ static void run_item(void *context, int64_t index, int thread) {
     const npc_stencil_recipe *recipe = job->recipe;
     const npc_tensors *tensors = job->tensors;
     const int64_t outers = npc_outer_outputs(problem);
-    npc_stencil_item item = {.job = job, .input = tensors->input};
+    npc_stencil_item item = {.job = job, .input = tensors->input, .lanes_listed = -1};
     item.band.column = index % job->column_bands * recipe->band_columns;
     item.band.row = (index /= job->column_bands) % job->row_bands * recipe->band_rows;
     const int64_t chunk = (index /= job->row_bands) % job->chunks * recipe->channels;
@@ -256,12 +263,13 @@ static void run_item(void *context, int64_t index, int thread) {
     item.band.rows = npc_min(recipe->band_rows, job->rows.output - item.band.row);
     item.band.columns = npc_min(recipe->band_columns, job->columns.output - item.band.column);
     place_workspace(&item, thread);
+    prepare_tile(&item);
+    char *output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride;
     for (int64_t k = chunk; k < npc_min(chunk + recipe->channels, problem->output_channels); k++) {
-        item.input.data =
-            tensors->input.data + n * tensors->input.batch_stride +
-            k / npc_group_outputs(problem) * npc_group_inputs(problem) * tensors->input.channel_stride;
-        item.output = npc_result_band(problem, &tensors->output, &item.band) +
-                      n * tensors->output.batch_stride + k * tensors->output.channel_stride;
+        const int64_t group = job->outputs == 1 ? k : k / job->outputs;
+        item.input.data = tensors->input.data + n * tensors->input.batch_stride +
+                          group * job->inputs * tensors->input.channel_stride;
+        item.output = output + k * tensors->output.channel_stride;
         run_band(&item, k);
     }
     if (job->streams) job->plan->kernels->end_streams();
@@ -289,6 +297,9 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.row_bands = npc_ceil_div(job.rows.output, recipe.band_rows);
     job.column_bands = npc_ceil_div(job.columns.output, recipe.band_columns);
     job.chunks = npc_ceil_div(problem->output_channels, recipe.channels);
+    job.inputs = npc_group_inputs(problem);
+    job.outputs = npc_group_outputs(problem);
+    job.outer_taps = npc_outer_taps(problem);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
     const int plain =
@@ -305,7 +316,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     /* Not what is read again, to add to it. */
     job.streams = job.stores && !job.activates && job.run_rows == job.rows.kernel &&
-                  npc_group_inputs(problem) * npc_outer_taps(problem) == 1 &&
+                  job.inputs * job.outer_taps == 1 &&
                   npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *

@@ -23,6 +23,8 @@ typedef struct {
     char *workspace;
     npc_axis rows, columns;
     int64_t row_bands, column_bands, chunks;
+    int64_t inputs, outputs,
+        outer_taps; /* of a group: divisions are slow, and a channel's work may be small */
     int64_t size; /* bytes of a compute element */
     int64_t run_rows; /* kernel rows at a time */
     npc_stencil_kind kernel;
@@ -48,6 +50,8 @@ typedef struct {
     int *from, *to;
     int64_t inside_from, inside_to; /* vectors that begin here lie inside the input, under every tap */
     int listed; /* columns: the same for all channels */
+    int64_t lanes_listed; /* of the vector at this column, or -1 */
+    npc_stencil tile; /* holds what is the same for all channels */
 } npc_stencil_item;
 
 /* stencil_rows.c: rows of one input channel at one outer tap, where they lie, converted, or packed. */
@@ -55,6 +59,6 @@ void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap)
 /* Offsets of the taps for the band's first vector. */
 void npc_stencil_list_columns(npc_stencil_item *item);
 /* Lanes of the vector at the band's column `at` that lie inside the input; 0 where all do, under every tap. */
-int npc_stencil_list_lanes(const npc_stencil_item *item, int64_t at);
+int npc_stencil_list_lanes(npc_stencil_item *item, int64_t at);
 
 #endif

@@ -77,12 +77,14 @@ void npc_stencil_list_columns(npc_stencil_item *item) {
         item->inside_to = npc_min(item->inside_to, ceil_steps(axis->input - reach - first + 1, axis->stride));
 }
 
-int npc_stencil_list_lanes(const npc_stencil_item *item, int64_t at) {
+int npc_stencil_list_lanes(npc_stencil_item *item, int64_t at) {
     const npc_stencil_job *job = item->job;
     const npc_axis *axis = &job->columns;
     const int lanes = job->plan->kernels->lanes;
     const int64_t first = item->columns[0] + at * axis->stride;
     if (at >= item->inside_from && at < item->inside_to) return 0;
+    if (at == item->lanes_listed) return 1;
+    item->lanes_listed = at;
     for (int64_t c = 0; c < axis->kernel; c++) {
         const int64_t start = first + c * axis->dilation;
         item->from[c] = (int)npc_clamp(ceil_steps(-start, axis->stride), 0, lanes);

@@ -72,9 +72,7 @@ int npc_plan_reads_plain_weights(const npc_plan *plan, const npc_tensor *weight)
     return plan->algorithm->takes_plain_weights && npc_weights_have_plain_type(&plan->problem, weight);
 }
 
-int npc_plan_turns_weights(const npc_plan *plan) {
-    return npc_taps(&plan->problem) <= plan->algorithm->turns_taps;
-}
+int64_t npc_plan_turns_taps(const npc_plan *plan) { return plan->algorithm->turns_taps; }
 
 void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
     plan->algorithm->pack(plan, weight, packed);

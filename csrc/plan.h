@@ -41,8 +41,9 @@ size_t npc_plan_workspace(const npc_plan *plan);
 size_t npc_plan_packed_bytes(const npc_plan *plan);
 /* Whether weights of this type, contiguous and aligned, are read as fast as packed ones. */
 int npc_plan_reads_plain_weights(const npc_plan *plan, const npc_tensor *weight);
-/* Whether weights whose output channels are neighbours, as in the weight of a transpose, are read as fast as any. */
-int npc_plan_turns_weights(const npc_plan *plan);
+/* The most taps of kernels that, side by side as in the weight of a transpose, are read as fast as any; not 0: output
+ * channels may lie side by side, too. */
+int64_t npc_plan_turns_taps(const npc_plan *plan);
 void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
 
 /* `packed` may be NULL: then the weight is packed for this run where the algorithm wants that. tensors->weight is set in

@@ -17,7 +17,8 @@ struct npc_algorithm {
     void (*pack)(const npc_plan *plan, const npc_tensor *weight, void *packed);
     /* Weights that lie plainly in memory are given in place of packed ones where this is so. */
     int takes_plain_weights;
-    /* Weights of up to as many taps are packed as fast where their output channels are neighbours. */
+    /* Not 0: weights whose output channels lie side by side are packed as fast as any, and so are those whose kernels do, up
+     * to as many taps. */
     int64_t turns_taps;
     /* NPC_NOT_FINITE: the result is to be computed again by plain sums. */
     npc_status (*run)(const npc_plan *plan, const npc_tensors *tensors, const void *weights, char *workspace);

@@ -22,18 +22,28 @@ static void list_places(const npc_taps_block *taps, int64_t *places) {
                 *places++ = (row * taps->channels + c) * taps->columns + column;
 }
 
-/* Single taps, whose order by outputs is that of the block's rows. */
+/* Output channels side by side, as they are in the block's rows: as many rows at once as lie a stride apart. */
 static void copy_outputs(const npc_blocked_packer *packer, const npc_taps_block *taps, int64_t k,
                          int64_t count, const npc_block_rows *rows) {
-    const int64_t size = (int64_t)npc_compute_size(packer->plan->problem.compute);
+    const npc_problem *problem = &packer->plan->problem;
     const npc_tensor *weight = packer->weight;
-    const npc_copy copy = {.source = weight->data + taps->channel * weight->channel_stride + k * size,
-                           .target = rows->target,
-                           .count = taps->channels,
-                           .extent = rows->target_stride,
-                           .source_stride = weight->channel_stride / size,
-                           .to = npc_min(count, rows->target_stride)};
-    packer->plan->kernels->copy[0](&copy);
+    const int64_t size = (int64_t)npc_compute_size(problem->compute), single = taps->columns == 1;
+    const int64_t kernel_rows = npc_rows(problem).kernel, stride = npc_column_stride(problem, weight);
+    npc_copy copy = {.target = rows->target,
+                     .count = single ? taps->channels : taps->columns,
+                     .extent = rows->target_stride,
+                     .source_stride = (single ? weight->channel_stride : stride) / size,
+                     .to = npc_min(count, rows->target_stride)};
+    for (int64_t row = 0; row < taps->outers * taps->rows; row++)
+        for (int64_t c = 0; c < taps->channels; c += single ? taps->channels : 1) {
+            const int64_t outer =
+                (taps->channel + c) * npc_outer_taps(problem) + taps->outer + row / taps->rows;
+            copy.source =
+                npc_weights_row(problem, weight, k, outer * kernel_rows + taps->row + row % taps->rows) +
+                taps->column * stride;
+            packer->plan->kernels->copy[0](&copy);
+            copy.target = (char *)copy.target + copy.count * copy.extent * size;
+        }
 }
 
 /* The run's first element in the weight's own order, and how many there are. */
@@ -52,19 +62,18 @@ void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t
     const npc_problem *problem = &packer->plan->problem;
     const npc_kernels *kernels = packer->plan->kernels;
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = kernels->lanes;
-    const int by_outputs =
-        !packer->plain && npc_taps(problem) == 1 && npc_weights_by_outputs(problem, packer->weight);
+    const int side_by_side = !packer->plain && npc_weights_side_by_side(problem, packer->weight);
     for (int64_t run = 0; run < packer->split->blocks; run++) {
         const npc_taps_block taps = npc_split_taps(problem, packer->split, run);
         const int64_t from = first_element(problem, &taps);
         npc_block_rows rows = {
             .places = packer->places, .count = npc_blocked_elements(&taps), .target_stride = vectors * lanes};
         list_places(&taps, packer->places);
-        if (by_outputs) {
+        if (side_by_side) {
             rows.target = target;
             copy_outputs(packer, &taps, k, count, &rows);
         }
-        for (int v = 0; v < vectors && !by_outputs; v++) {
+        for (int v = 0; v < vectors && !side_by_side; v++) {
             const int64_t first = k + v * lanes;
             rows.channels = (int)npc_min(lanes, count - v * lanes);
             rows.target = target + v * lanes * size;

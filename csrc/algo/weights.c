@@ -1,6 +1,7 @@
 #include "weights.h"
 
 #include "../convert.h"
+#include "planes.h"
 
 int64_t npc_reduction(const npc_problem *problem) {
     return npc_group_inputs(problem) * npc_taps(problem) * problem->parts;
@@ -33,8 +34,7 @@ static void complex_rows(npc_compute compute, void *row, int64_t reduction, cons
     if (compute == NPC_COMPUTE_ld) complex_rows_ld(row, reduction, part, taps);
 }
 
-/* A row of kernel taps along the last axis, wherever the weight keeps it. */
-static const char *weight_row(const npc_problem *problem, const npc_tensor *weight, int64_t k, int64_t row) {
+const char *npc_weights_row(const npc_problem *problem, const npc_tensor *weight, int64_t k, int64_t row) {
     const char *from = weight->data + k * weight->batch_stride;
     for (int a = problem->spatial_axes - 2; a >= 0; a--) {
         from += row % problem->axis[a].kernel * weight->stride[a];
@@ -69,7 +69,7 @@ void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *pack
     }
     for (int64_t k = 0; k < problem->output_channels; k++)
         for (int64_t row = 0; row < reduction / problem->parts / columns; row++)
-            pack_complex_row(problem, weight, weight_row(problem, weight, k, row),
+            pack_complex_row(problem, weight, npc_weights_row(problem, weight, k, row),
                              (char *)packed + problem->parts * (k * reduction + row * columns) * size);
 }
 
@@ -105,8 +105,8 @@ void npc_weights_load(const npc_problem *problem, const npc_tensor *weight, int6
         const int64_t at = first + done, row = at / taps;
         const int64_t some = npc_min(count - done, run.count - at % run.count);
         npc_load_part((char *)target + done * size, weight, problem->compute,
-                      weight_row(problem, weight, row / rows, row % rows) + at % taps * stride, run.stride, 0,
-                      some);
+                      npc_weights_row(problem, weight, row / rows, row % rows) + at % taps * stride,
+                      run.stride, 0, some);
         done += some;
     }
 }
@@ -127,6 +127,12 @@ int npc_weights_lie_plainly(const npc_problem *problem, const npc_tensor *weight
     if (npc_group_inputs(problem) > 1 && weight->channel_stride != stride) return 0;
     stride *= npc_group_inputs(problem);
     return problem->output_channels == 1 || weight->batch_stride == stride;
+}
+
+int npc_weights_side_by_side(const npc_problem *problem, const npc_tensor *weight) {
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
+    return npc_weights_have_plain_type(problem, weight) && npc_counts_in_elements(problem, weight) &&
+           weight->batch_stride == size;
 }
 
 int npc_weights_by_outputs(const npc_problem *problem, const npc_tensor *weight) {

@@ -15,11 +15,17 @@ void npc_weights_pack(const npc_plan *plan, const npc_tensor *weight, void *pack
 void npc_weights_load(const npc_problem *problem, const npc_tensor *weight, int64_t first, int64_t count,
                       void *target);
 
+/* The taps along the last axis of output channel k; rows are counted over input channels and the axes before it. */
+const char *npc_weights_row(const npc_problem *problem, const npc_tensor *weight, int64_t k, int64_t row);
+
 /* Of the compute type, real, in native order. */
 int npc_weights_have_plain_type(const npc_problem *problem, const npc_tensor *weight);
 
 /* Contiguous in the weight's own order, in compute type, aligned, so that kernels may read it where it lies. */
 int npc_weights_lie_plainly(const npc_problem *problem, const npc_tensor *weight);
+
+/* Whether elements of output channels are neighbours, as many as there are. Of the compute type and aligned, too. */
+int npc_weights_side_by_side(const npc_problem *problem, const npc_tensor *weight);
 
 /* 1 where the kernels of one input channel and all output channels are neighbours, as in the weight of a transpose; -1 where
  * their taps are so backwards; else 0. Of the compute type and aligned, too. */

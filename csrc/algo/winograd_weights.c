@@ -104,6 +104,24 @@ static void turn_by_outputs(const npc_plan *plan, const npc_tensor *weight, cons
     }
 }
 
+/* Output channels side by side are vectors already. */
+static void copy_outputs(const npc_plan *plan, const npc_tensor *weight, int64_t k, int64_t channel,
+                         const npc_winograd_gather *rows) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t size = (int64_t)npc_compute_size(problem->compute), columns = npc_columns(problem).kernel;
+    const int64_t first = channel * (npc_taps(problem) / columns);
+    npc_copy copy = {.target = rows->pixels,
+                     .count = columns,
+                     .extent = plan->kernels->lanes,
+                     .source_stride = npc_column_stride(problem, weight) / size,
+                     .to = rows->channels};
+    for (int64_t row = 0; row < rows->extent / columns; row++) {
+        copy.source = npc_weights_row(problem, weight, k, first + row);
+        plan->kernels->copy[0](&copy);
+        copy.target = (char *)copy.target + columns * copy.extent * size;
+    }
+}
+
 void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight,
                              int64_t group, int64_t outputs, int64_t inputs, char *target) {
     const npc_problem *problem = &plan->problem;
@@ -113,19 +131,21 @@ void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const
     const int64_t taps = npc_taps(problem);
     const int64_t step = npc_clamp(SCRATCH_BYTES / (taps * lanes * size), 1, block.channels);
     const int plain = npc_weights_lie_plainly(problem, weight);
-    const int order = plain ? 0 : npc_weights_by_outputs(problem, weight);
+    const int side_by_side = !plain && npc_weights_side_by_side(problem, weight);
+    const int order = plain || side_by_side ? 0 : npc_weights_by_outputs(problem, weight);
     long double lines[SCRATCH_BYTES / sizeof(long double)], turned[SCRATCH_BYTES / sizeof(long double) + 64];
     for (int64_t v = 0; v < block.vectors; v++) {
         const int64_t first = (outputs * NPC_WINOGRAD_VECTORS + v) * lanes;
         const int64_t count = npc_min(lanes, npc_group_outputs(problem) - first);
-        const char *from = weight->data + (group * npc_group_outputs(problem) + first) * weight->batch_stride;
+        const int64_t k = group * npc_group_outputs(problem) + first;
+        const char *from = weight->data + k * weight->batch_stride;
         for (int64_t c = 0; c < block.channels; c += step) {
             const int64_t channels = npc_min(step, block.channels - c);
             const char *kernels = from + (first_channel + c) * weight->channel_stride;
             const turned_kernels run = {(const char *)turned, channels, order ? order : 1};
-            for (int64_t k = 0; k < count && !plain && !order; k++)
-                load_kernels(problem, weight, kernels + k * weight->batch_stride, channels,
-                             (char *)lines + k * step * taps * size);
+            for (int64_t i = 0; i < count && !plain && !side_by_side && !order; i++)
+                load_kernels(problem, weight, kernels + i * weight->batch_stride, channels,
+                             (char *)lines + i * step * taps * size);
             npc_winograd_gather rows = {.rows = plain ? (const void *)kernels : lines,
                                         .pixels = turned,
                                         .channel_stride =
@@ -133,7 +153,9 @@ void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const
                                         .extent = channels * taps,
                                         .to = channels * taps,
                                         .channels = (int)count};
-            if (order)
+            if (side_by_side)
+                copy_outputs(plan, weight, k, first_channel + c, &rows);
+            else if (order)
                 turn_by_outputs(plan, weight, kernels, &run, rows);
             else
                 plan->kernels->winograd.gather(&rows);

@@ -157,9 +157,9 @@ cdef class CompiledPlan:
         )
 
     @property
-    def turns_weights(self):
-        """Whether weights whose output channels are neighbours are read where they lie as well as any."""
-        return npc_plan_turns_weights(&self.plan)
+    def turns_taps(self):
+        """As npc_plan_turns_taps."""
+        return npc_plan_turns_taps(&self.plan)
 
     @property
     def packing(self):

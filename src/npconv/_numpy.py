@@ -47,7 +47,7 @@ class NumpyPlan:
     isa = "numpy"
     threads = 1  # of our own; the BLAS library of NumPy may use more
     packing = None
-    turns_weights = False
+    turns_taps = 0
     refused: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, problem: Problem) -> None:

@@ -68,7 +68,7 @@ class ConvolutionPlan(ExecutionPlan, Protocol):
     """Of a convolution."""
 
     @property
-    def turns_weights(self) -> bool: ...  # whether those whose output channels are neighbours are as good as any
+    def turns_taps(self) -> int: ...  # most of kernels that may lie side by side; not 0: output channels may, too
 
 
 class WholePlan(_Described, Protocol):

@@ -108,6 +108,10 @@ def _merged(phases: Iterator[_AxisPhase]) -> list[_AxisPhase]:
     return merged
 
 
+def _contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    return tuple(itemsize * math.prod(shape[number + 1 :]) for number in range(len(shape)))
+
+
 class _Phase:
     """The convolution that makes every `stride`-th output, or as more output channels those of several places."""
 
@@ -116,6 +120,7 @@ class _Phase:
         self._axes = axes
         self.places = tuple(axis.places for axis in axes)
         self.joined = math.prod(self.places)
+        self._steps = p.stride
         # Of output channels and places: more than one stride takes the result apart.
         self._lies_apart = sum(n > 1 for n in (p.output_channels, *self.places)) > 1
         size, channels = tuple(axis.size for axis in axes), p.output_channels * self.joined
@@ -136,9 +141,11 @@ class _Phase:
         self.plan = plan(self.problem)
         self.work = channels * math.prod(size) * math.prod(self.problem.kernel_size)
         self.taps = self._flat_taps(p.kernel_size)
-        self.lying = self._lying_weight(p)
+        self._lying = self._lying_weight(p)
+        self._beside = self._places_beside(p)
         whole = (slice(None),) * p.channels_last
         outputs = (slice(axis.place, None, step) for axis, step in zip(axes, p.stride, strict=True))
+        self._contiguous = self._places_in(p.output_shape, _contiguous_strides(p.output_shape, p.dtype.itemsize))
         self._read: Index = (..., *(axis.inputs for axis in axes), *whole)
         self._write: Index = (..., *outputs, *whole)
 
@@ -155,14 +162,31 @@ class _Phase:
         """The taps of the weight, if the convolution had better read them where they lie."""
         inputs, taken = problem.input_channels // problem.groups, self.problem.kernel_size
         small = math.prod(problem.kernel_size) * problem.output_channels * inputs <= SMALL
-        turned = self.plan.turns_weights and (taken == problem.kernel_size or math.prod(taken) == 1)
+        turned = self.plan.turns_taps >= math.prod(taken) and (taken == problem.kernel_size or math.prod(taken) == 1)
         if self.joined > 1 or (problem.groups > 1 and inputs > 1) or not (small or turned or inputs == 1):
             return None
         return (..., *(slice(axis.first + axis.step * (axis.count - 1), None, -axis.step) for axis in self._axes))
 
-    def weight(self, weight: Array) -> Array:
-        """That of the convolution, as a view."""
-        taps = weight[self.lying]
+    def _places_beside(self, problem: Problem) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
+        """Where and how far apart a contiguous weight has places and taps, if a view has them in order."""
+        if problem.output_channels > 1 or self.plan.turns_taps == 0 or sum(n > 1 for n in self.places) != 1:
+            return None
+        after = [math.prod(problem.kernel_size[number + 1 :]) for number in range(problem.spatial_axes)]
+        first = sum((axis.first + axis.step * (axis.count - 1)) * n for axis, n in zip(self._axes, after, strict=True))
+        place = sum(n for axis, n in zip(self._axes, after, strict=True) if axis.places > 1)
+        steps = (-axis.step * n for axis, n in zip(self._axes, after, strict=True))
+        shape = self.joined, problem.input_channels, *self.problem.kernel_size
+        return first, shape, (place, math.prod(problem.kernel_size), *steps)
+
+    def weight(self, weight: Array) -> Array | None:
+        """That of the convolution, if it had better be read where it lies."""
+        if self._beside is not None and weight.flags.c_contiguous:
+            first, shape, steps = self._beside
+            size = weight.itemsize
+            return numpy.ndarray(shape, weight.dtype, weight, first * size, tuple(step * size for step in steps))
+        if self._lying is None:
+            return None
+        taps = weight[self._lying]
         return taps.reshape(-1, 1, *taps.shape[2:]) if len(weight) == self.problem.groups else taps.swapaxes(0, 1)
 
     def run(self, input: Array, kernels: Array, bias: Array | None, out: Array, packed: Any) -> None:
@@ -171,24 +195,35 @@ class _Phase:
         if self.joined == 1:
             self.plan.run(input[self._read], kernels, bias, out[self._write], packed)
             return
-        target = self._places_of(out)
+        offset, shape, strides = self._contiguous
+        if out.flags.c_contiguous:
+            target = numpy.ndarray(shape, out.dtype, out, offset, strides)  # a tenth of the time of as_strided
+        else:
+            target = as_strided(out[self._write], *self._places_in(out.shape, out.strides)[1:])
         made = numpy.empty(p.output_shape, p.dtype) if self._lies_apart else target.reshape(p.output_shape)
         repeated = None if bias is None else numpy.repeat(bias, self.joined)
         self.plan.run(input[self._read], kernels, repeated, made, packed)
         if self._lies_apart:
             numpy.copyto(target, made.reshape(target.shape))
 
-    def _places_of(self, out: Array) -> Array:
-        """A view whose channels (K, places) and pixels are those of the convolution."""
+    def _places_in(
+        self, shape: tuple[int, ...], strides: tuple[int, ...]
+    ) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+        """Of a whole result with these the view whose channels (K, places) and pixels are those of the convolution.
+
+        Where it begins, in bytes, its shape and its strides.
+        """
         p, axes = self.problem, len(self._axes)
-        target = out[self._write]
-        first = target.ndim - axes - p.channels_last
-        channel = target.ndim - 1 if p.channels_last else first - 1
-        shape, strides = list(target.shape), list(target.strides)
-        shape[first : first + axes] = p.output_size
-        shape[channel : channel + 1] = [shape[channel], *self.places]
-        strides[channel : channel + 1] = [strides[channel], *out.strides[first : first + axes]]
-        return as_strided(target, shape, strides)
+        first = len(shape) - axes - p.channels_last
+        channel = len(shape) - 1 if p.channels_last else first - 1
+        pixels = strides[first : first + axes]
+        offset = sum(axis.place * stride for axis, stride in zip(self._axes, pixels, strict=True))
+        view, apart = list(shape), list(strides)
+        view[first : first + axes] = p.output_size
+        apart[first : first + axes] = [stride * step for stride, step in zip(pixels, self._steps, strict=True)]
+        view[channel : channel + 1] = [shape[channel], *self.places]
+        apart[channel : channel + 1] = [strides[channel], *pixels]
+        return offset, tuple(view), tuple(apart)
 
 
 class TransposedPlan:
@@ -246,7 +281,9 @@ class TransposedPlan:
             if packed is not None:
                 kernels, own = packed[i]
             else:
-                kernels, own = phase.weight(weight) if phase.lying else self._kernels(weight, phase), None
+                kernels, own = phase.weight(weight), None
+                if kernels is None:
+                    kernels = self._kernels(weight, phase)
             phase.run(input, kernels, bias, out, own)
 
     def _fill(self, bias: Array | None, out: Array) -> None:

@@ -315,8 +315,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
                  npc_counts_in_elements(problem, &tensors->output);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     /* Not what is read again, to add to it. */
-    job.streams = job.stores && !job.activates && job.run_rows == job.rows.kernel &&
-                  job.inputs * job.outer_taps == 1 &&
+    job.streams = job.stores && !job.activates && job.rows.output >= plan->kernels->stencil_rows &&
+                  job.run_rows == job.rows.kernel && job.inputs * job.outer_taps == 1 &&
                   npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *

@@ -33,7 +33,7 @@ typedef struct {
     int plain_bias; /* of compute type, aligned */
     int stores; /* into the result itself */
     int activates; /* by another function than the kernels' clip */
-    int streams; /* stores pass the caches by, */
+    int streams; /* stores of the highest tiles pass the caches by, */
     int64_t lead; /* after so many pixels of a row */
 } npc_stencil_job;
 

@@ -9,6 +9,8 @@
  * - vectors lie input_step and output_step apart: LANES, or the rows of a narrow image with by_rows set, and then `last`
  *   goes for every vector.
  * - clip: floats only, low <= result <= high applied before the store; NaN stays.
+ * - streams: whole vectors may be stored past the caches, all of which then begin at multiples of their size; nothing is
+ *   accumulated. Other threads see them after end_streams, called by the thread that stored them.
  *
  * stencil: `rows` neighbouring rows of one output channel x `vectors` neighbouring vectors of pixels, for one input channel,
  *     output[m][j] = (*bias or 0 + sum over r, c of
@@ -19,7 +21,7 @@
  *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 takes as many kernel rows with row_stride 2,
  *   row_dilation 1 and columns that are neighbours.
  * - from, to: NULL, or for every kernel column the lanes of a single vector that lie inside the input; the others are zeros, never read.
- * - last, clip: as above.
+ * - last, clip, streams: as above.
  *
  * block: `pixels` neighbouring pixels x `vectors` vectors of output channels,
  *     sums[p][k] = (bias[k] or 0 + sum over r of weights[r][k] * input[offsets[r] + p]) + (sums[p][k] if accumulate)

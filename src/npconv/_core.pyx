@@ -193,17 +193,16 @@ cdef class CompiledPlan:
 
     cdef int execute(self, input, weight, bias, out, PackedWeights packed) except -1:
         cdef const void *packed_data = NULL if packed is None else packed.data
-        cdef npc_tensors tensors
-        cdef Buffers buffers
+        cdef Run run
         cdef npc_status status
         if self.empty:
             return 0
         try:
-            acquire_arrays(&buffers, &tensors, &self.arrays, input, weight, bias, out)
+            acquire_arrays(&run, &self.arrays, input, weight, bias, out)
             with nogil:
-                status = npc_plan_run(&self.plan, &tensors, packed_data)
+                status = npc_plan_run(&self.plan, &run.tensors, packed_data)
         finally:
-            release(&buffers)
+            release(&run.buffers)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace and for packed weights")
         return 0
@@ -304,21 +303,20 @@ cdef class WeightGradientPlan:
 
     def run(self, input, weight, bias, out, packed=None):
         """`weight` is the gradient of the output, `out` becomes that of the weight; otherwise as CompiledPlan.run."""
-        cdef npc_tensors tensors
+        cdef Run run
         cdef npc_tensor made
-        cdef Buffers buffers
         cdef npc_status status
         if self.empty:
             out.fill(0)
             return
         try:
-            acquire_arrays(&buffers, &tensors, &self.arrays, input, weight, None, out)
-            made, tensors.output = tensors.output, tensors.weight
-            tensors.weight = made
+            acquire_arrays(&run, &self.arrays, input, weight, None, out)
+            made, run.tensors.output = run.tensors.output, run.tensors.weight
+            run.tensors.weight = made
             with nogil:
-                status = npc_weight_gradient_run(&self.plan, &tensors)
+                status = npc_weight_gradient_run(&self.plan, &run.tensors)
         finally:
-            release(&buffers)
+            release(&run.buffers)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace")
 
@@ -351,85 +349,15 @@ cdef class SpreadPlan:
 
     def run(self, input, weight, bias, out):
         """As CompiledPlan.run with the transpose's own weight; whether the arrays lie so that it is done."""
-        cdef npc_tensors tensors
-        cdef Buffers buffers
+        cdef Run run
         cdef npc_status status
         try:
-            acquire_arrays(&buffers, &tensors, &self.arrays, input, weight, bias, out)
+            acquire_arrays(&run, &self.arrays, input, weight, bias, out)
             with nogil:
-                status = npc_spread_run(&self.plan, &tensors)
+                status = npc_spread_run(&self.plan, &run.tensors)
         finally:
-            release(&buffers)
+            release(&run.buffers)
         return status == NPC_OK
 
 
-def plan_folding(problem, options):
-    """A CompiledFolding: `unfold` or `fold`, as the problem's function says, with the geometry of a convolution."""
-    cdef CompiledFolding made = CompiledFolding()
-    describe(&made.problem, problem, options)
-    describe_types(&made.tensor, problem, problem.input_dtype)
-    made.folds = problem.operation == "fold"
-    made.layout = Layout(1 if made.folds else problem.spatial_axes, problem.batched, False)
-    made.empty = problem.batch == 0
-    made.most_threads = npc_fold_threads(&made.problem, options.threads)
-    return made
-
-
-cdef class CompiledFolding:
-    """One `unfold` or `fold`; immutable once made, so any number of threads may run it at once."""
-
-    cdef npc_problem problem
-    cdef npc_tensor tensor  # its types; the rest is filled in a copy, a run
-    cdef Layout layout
-    cdef int most_threads
-    cdef bint empty, folds
-
-    @property
-    def backend(self):
-        return "compiled"
-
-    @property
-    def threads(self):
-        return npc_thread_limit(self.most_threads)
-
-    def run(self, input, out):
-        """`out`, contiguous, aligned and native, becomes the result; an image to unfold is in native order too."""
-        cdef npc_tensor tensor = self.tensor
-        cdef npc_status status = NPC_OK
-        cdef Buffers buffers
-        cdef char *result
-        if self.empty:
-            return
-        buffers.count = 0
-        try:
-            place(&tensor, acquire(&buffers, input), self.layout)
-            result = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
-            with nogil:
-                if self.folds:
-                    status = npc_fold(&self.problem, self.most_threads, &tensor, result)
-                else:
-                    npc_unfold(&self.problem, self.most_threads, &tensor, result)
-        finally:
-            release(&buffers)
-        if status == NPC_NO_MEMORY:
-            raise MemoryError("no memory for the sums of a few rows a thread")
-
-
-def take_kernels(options, weight, taps, out):
-    """As `_numpy.take_kernels`, into `out`; all of them contiguous and aligned."""
-    cdef const npc_isa *isa = find_isa(options.isa)
-    cdef int threads = options.threads
-    cdef npc_kernel_order order
-    cdef Buffers buffers
-    buffers.count = 0
-    order.groups, order.inputs, order.outputs, order.kernel = weight.shape
-    order.places, order.taken = taps.shape
-    order.element = weight.itemsize
-    try:
-        order.source = <const char *> acquire(&buffers, weight).buf
-        order.to = <char *> acquire(&buffers, out, PyBUF_WRITABLE).buf
-        order.taps = <const int64_t *> acquire(&buffers, taps).buf
-        with nogil:
-            npc_take_kernels(&order, isa, threads)
-    finally:
-        release(&buffers)
+include "_folding.pxi"

@@ -128,10 +128,15 @@ cdef void release(Buffers *buffers) noexcept:
         PyBuffer_Release(&buffers.views[buffers.count])
 
 
-cdef int acquire_arrays(
-    Buffers *buffers, npc_tensors *tensors, const Arrays *arrays, input, weight, bias, out
-) except -1:
-    """Where the arrays of one run lie; all buffers are to be released, also after an error."""
+cdef struct Run:
+    Buffers buffers
+    npc_tensors tensors
+
+
+cdef int acquire_arrays(Run *run, const Arrays *arrays, input, weight, bias, out) except -1:
+    """Where the arrays of one run lie; its buffers are to be released, also after an error."""
+    cdef Buffers *buffers = &run.buffers
+    cdef npc_tensors *tensors = &run.tensors
     tensors[0] = arrays.tensors
     buffers.count = 0
     place(&tensors.input, acquire(buffers, input), arrays.input)

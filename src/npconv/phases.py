@@ -121,7 +121,7 @@ class _Phase:
         self.places = tuple(axis.places for axis in axes)
         self.joined = math.prod(self.places)
         self._steps = p.stride
-        # Of output channels and places: more than one stride takes the result apart.
+        # Channels (K, places) of more than one stride: the result is made elsewhere, and copied.
         self._lies_apart = sum(n > 1 for n in (p.output_channels, *self.places)) > 1
         size, channels = tuple(axis.size for axis in axes), p.output_channels * self.joined
         shape = (*size, channels) if p.channels_last else (channels, *size)

@@ -243,13 +243,15 @@ class build_ext(_build_ext):
         self.run_command("build_info")
 
     def build_extension(self, ext):
-        if importlib.util.find_spec("Cython") is None:
-            raise CompileError("Cython is not installed, and the build runs without isolation")
+        for name in ("Cython", "numpy"):
+            if importlib.util.find_spec(name) is None:
+                raise CompileError(f"{name} is not installed, and the build runs without isolation")
         headers = [Path(folder, "Python.h") for folder in self.include_dirs]
         if not any(header.exists() for header in headers):
             raise CompileError("Python's C headers are not installed (Debian and Ubuntu: python3-dev)")
         clib = self.get_finalized_command("build_clib")
-        ext.define_macros += clib.macros
+        ext.define_macros += [*clib.macros, ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
+        ext.include_dirs.append(importlib.import_module("numpy").get_include())
         ext.extra_compile_args += clib.openmp_flags
         ext.extra_link_args += clib.link_flags
         ext.depends += [

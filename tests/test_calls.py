@@ -43,7 +43,27 @@ def test_what_makes_calls_different(backend):
     check(IMAGE.astype(">f4"), WEIGHT, BIAS)
     check(IMAGE, WEIGHT.astype(float), BIAS)
     check(IMAGE.astype("i2"), WEIGHT.astype("i2"))
+    check(IMAGE[0, 0][numpy.newaxis, numpy.newaxis], WEIGHT[0, 0][numpy.newaxis, numpy.newaxis])
     check(numpy.moveaxis(IMAGE, 1, 3).copy().transpose(0, 3, 1, 2), WEIGHT, BIAS)
+
+
+def test_many_axes(backend):
+    """More than those of calls that are found again."""
+    image, weight = numpy.arange(2.0**9).reshape([2] * 9), numpy.ones((3, 2, *[2] * 7))
+    expected = numpy.tile(image.reshape(2, 1, -1).sum(axis=2), (1, 3)).reshape(2, 3, *[1] * 7)
+    for _ in range(3):
+        assert numpy.array_equal(npconv.conv(image, weight), expected)
+
+
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="needs the extension")
+def test_plans_take_only_arrays_of_their_axes():
+    with npconv.options(backend="compiled"):
+        call = prepare("conv2d", IMAGE, WEIGHT, None, (1, 0, 1, 1, "zeros", None, "channels_first"))
+    plan, out = call[0].plan, numpy.empty(call[0].shape, "f")
+    for error, wrong in ((TypeError, IMAGE.tobytes()), (ValueError, IMAGE[0])):
+        for arrays in ((wrong, WEIGHT, None, out), (IMAGE, wrong, None, out), (IMAGE, WEIGHT, None, wrong)):
+            with pytest.raises(error, match="expected"):
+                plan.run(*arrays)
 
 
 @pytest.mark.parametrize("stride", [1.0, (1.0, 1), numpy.float64(1), "1", (1, "1")])

@@ -3,6 +3,24 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyArrayObject:
+        pass
+    ctypedef struct PyArray_Descr:
+        pass
+
+    int import_array "_import_array"() except -1
+    bint PyArray_CheckExact(object)
+    bint PyArray_Check(object)
+    int PyArray_NDIM(PyArrayObject *array)
+    char *PyArray_BYTES(PyArrayObject *array)
+    Py_ssize_t PyArray_ITEMSIZE(PyArrayObject *array)
+    Py_ssize_t *PyArray_DIMS(PyArrayObject *array)
+    Py_ssize_t *PyArray_STRIDES(PyArrayObject *array)
+    PyArray_Descr *PyArray_DESCR(PyArrayObject *array)
+    bint PyArray_EquivTypes(PyArray_Descr *one, PyArray_Descr *other)
+    object PyArray_Empty(int axes, const Py_ssize_t *size, PyArray_Descr *stolen, int fortran)
+
 cdef extern from "plan.h" nogil:
     enum:
         NPC_MAX_AXES

@@ -20,17 +20,6 @@ class Config(TypedDict):
 def plan_folding(problem: Problem, options: Options) -> CompiledFolding: ...
 def config() -> Config: ...
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> CompiledPlan: ...
-def again(
-    options: Options, function: str, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...]
-) -> Array | None: ...
-def remember(
-    prepared: Prepared,
-    function: str,
-    input: Array,
-    weight: Array,
-    bias: Array | None,
-    settings: tuple[Any, ...],
-) -> None: ...
 def take_kernels(options: Options, weight: Array, taps: Array, out: Array) -> None: ...
 def allocator(
     shape: tuple[int, ...], dtype: numpy.dtype[Any]
@@ -38,6 +27,23 @@ def allocator(
 def kept_result(shape: tuple[int, ...], dtype: numpy.dtype[Any]) -> Array: ...
 def plan_weight_gradient(problem: Problem, options: Options) -> WeightGradientPlan: ...
 def plan_spread(problem: Problem, options: Options) -> SpreadPlan | None: ...
+
+@final
+class Calls:
+    def __new__(cls, count: int) -> Calls: ...
+    def again(
+        self, options: Options, function: str | None, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...]
+    ) -> Array | None: ...
+    def remember(
+        self,
+        prepared: Prepared,
+        function: str | None,
+        input: Array,
+        weight: Array | None,
+        bias: Array | None,
+        settings: tuple[Any, ...],
+        own: tuple[Array, Array | None, Any] | None = None,
+    ) -> None: ...
 
 @final
 class SpreadPlan:

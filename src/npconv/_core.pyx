@@ -1,9 +1,9 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True, auto_pickle=False
 """Turns a Problem into the C struct, drops the GIL and turns a status into an exception."""
 
-from cpython.buffer cimport (
-    Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
-)
+from cpython.buffer cimport Py_buffer, PyBuffer_FillInfo
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport uint64_t
 
 import platform
 
@@ -16,6 +16,7 @@ include "_describe.pxi"
 cdef object ndarray = numpy.ndarray
 cdef Py_ssize_t LARGE_RESULT = 32 << 20  # below that the C library keeps freed memory too
 
+import_array()
 npc_parallel_start()
 
 
@@ -164,7 +165,7 @@ cdef class CompiledPlan:
     @property
     def packing(self):
         """What packed weights depend on besides the weights; None where plain ones are as good."""
-        cdef const npc_tensor *weight = &self.arrays.tensors.weight
+        cdef const npc_tensor *weight = &self.arrays.types.weight
         if npc_plan_packed_bytes(&self.plan) == 0 or npc_plan_reads_plain_weights(&self.plan, weight):
             return None
         return (
@@ -175,16 +176,13 @@ cdef class CompiledPlan:
     def pack(self, weight):
         """The weight, an array as the problem describes it, packed for `run`."""
         cdef PackedWeights packed = PackedWeights()
-        cdef npc_tensor tensor = self.arrays.tensors.weight
-        cdef Py_buffer view
+        cdef npc_tensor tensor
         packed.data = npc_acquire(npc_plan_packed_bytes(&self.plan))
         if packed.data == NULL:
             raise MemoryError(f"no memory for {npc_plan_packed_bytes(&self.plan)} bytes of packed weights")
-        PyObject_GetBuffer(weight, &view, PyBUF_STRIDES)
-        place(&tensor, &view, self.arrays.weight)
+        place(&tensor, &self.arrays.types.weight, weight, self.arrays.weight)
         with nogil:
             npc_plan_pack(&self.plan, &tensor, packed.data)
-        PyBuffer_Release(&view)
         return packed
 
     def run(self, input, weight, bias, out, PackedWeights packed=None):
@@ -193,73 +191,19 @@ cdef class CompiledPlan:
 
     cdef int execute(self, input, weight, bias, out, PackedWeights packed) except -1:
         cdef const void *packed_data = NULL if packed is None else packed.data
-        cdef Run run
+        cdef npc_tensors tensors
         cdef npc_status status
         if self.empty:
             return 0
-        try:
-            acquire_arrays(&run, &self.arrays, input, weight, bias, out)
-            with nogil:
-                status = npc_plan_run(&self.plan, &run.tensors, packed_data)
-        finally:
-            release(&run.buffers)
+        place_arrays(&tensors, &self.arrays, input, weight, bias, out)
+        with nogil:
+            status = npc_plan_run(&self.plan, &tensors, packed_data)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace and for packed weights")
         return 0
 
 
-# Of calls with plain arguments their plan, and how to make the result: the next one costs no more than looking it up.
-cdef dict seen = {}
-cdef int MOST_SEEN = 1024
-
-
-cdef bint is_plain(setting):
-    """Integers, or tuples of nothing else: equal ones that are not would find the plan of another call."""
-    if type(setting) is tuple:
-        for element in <tuple> setting:
-            if type(element) is not int:
-                return False
-        return True
-    return type(setting) is int or type(setting) is str
-
-
-cdef tuple key_of(options, function, input, weight, bias, tuple settings):
-    if type(input) is not ndarray or type(weight) is not ndarray:
-        return None
-    for setting in settings:
-        if setting is not None and not is_plain(setting):
-            return None
-    if bias is None:
-        return function, options, input.shape, input.dtype, weight.shape, weight.dtype, settings
-    if type(bias) is not ndarray:
-        return None
-    return function, options, input.shape, input.dtype, weight.shape, weight.dtype, settings, bias.shape, bias.dtype
-
-
-def again(options, function, input, weight, bias, tuple settings):
-    """The result of a call whose like was given to `remember`, else None."""
-    key = key_of(options, function, input, weight, bias, settings)
-    found = seen.get(key) if key is not None else None
-    if found is None:
-        return None
-    plan, allocate, shape, dtype = <tuple> found
-    out = allocate(shape, dtype)
-    if type(plan) is CompiledPlan:
-        (<CompiledPlan> plan).execute(input, weight, bias, out, None)
-    else:
-        plan.run(input, weight, bias, out)
-    return out
-
-
-def remember(prepared, function, input, weight, bias, tuple settings):
-    """Has `again` answer such calls under the options they were prepared for, if their arguments are plain."""
-    # Not those looked up for `again`: another thread may have changed them meanwhile.
-    key = key_of(prepared.options, function, input, weight, bias, settings)
-    if key is None:
-        return
-    if len(seen) >= MOST_SEEN:
-        seen.clear()
-    seen[key] = prepared.plan, prepared.allocate, prepared.shape, prepared.dtype
+include "_calls.pxi"
 
 
 def plan_weight_gradient(problem, options):
@@ -303,20 +247,17 @@ cdef class WeightGradientPlan:
 
     def run(self, input, weight, bias, out, packed=None):
         """`weight` is the gradient of the output, `out` becomes that of the weight; otherwise as CompiledPlan.run."""
-        cdef Run run
+        cdef npc_tensors tensors
         cdef npc_tensor made
         cdef npc_status status
         if self.empty:
             out.fill(0)
             return
-        try:
-            acquire_arrays(&run, &self.arrays, input, weight, None, out)
-            made, run.tensors.output = run.tensors.output, run.tensors.weight
-            run.tensors.weight = made
-            with nogil:
-                status = npc_weight_gradient_run(&self.plan, &run.tensors)
-        finally:
-            release(&run.buffers)
+        place_arrays(&tensors, &self.arrays, input, weight, None, out)
+        made, tensors.output = tensors.output, tensors.weight
+        tensors.weight = made
+        with nogil:
+            status = npc_weight_gradient_run(&self.plan, &tensors)
         if status == NPC_NO_MEMORY:
             raise MemoryError(f"no memory for {self.workspace_bytes} bytes of workspace")
 
@@ -349,14 +290,11 @@ cdef class SpreadPlan:
 
     def run(self, input, weight, bias, out):
         """As CompiledPlan.run with the transpose's own weight; whether the arrays lie so that it is done."""
-        cdef Run run
+        cdef npc_tensors tensors
         cdef npc_status status
-        try:
-            acquire_arrays(&run, &self.arrays, input, weight, bias, out)
-            with nogil:
-                status = npc_spread_run(&self.plan, &run.tensors)
-        finally:
-            release(&run.buffers)
+        place_arrays(&tensors, &self.arrays, input, weight, bias, out)
+        with nogil:
+            status = npc_spread_run(&self.plan, &tensors)
         return status == NPC_OK
 
 

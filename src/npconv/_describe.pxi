@@ -79,19 +79,40 @@ cdef struct Layout:
 cdef Layout BIAS = Layout(0, False, False)
 
 
-cdef void place(npc_tensor *tensor, const Py_buffer *view, Layout layout) noexcept:
+cdef PyArrayObject *array_of(object given) except NULL:
+    """That nothing else is read as an array."""
+    if not PyArray_Check(given):
+        raise TypeError(f"expected a numpy.ndarray, got {type(given).__name__}")
+    return <PyArrayObject *> given
+
+
+cdef int place(npc_tensor *tensor, const npc_tensor *described, object given, Layout layout) except -1:
+    """Its type as described, and where the array lies."""
+    cdef PyArrayObject *array = array_of(given)
+    cdef Py_ssize_t strides[NPC_MAX_AXES + 2]
+    cdef Py_ssize_t step = PyArray_ITEMSIZE(array)
     cdef int first = 1 if layout.batched else 0
     cdef int spatial = first if layout.channels_last else first + 1
+    cdef int channels = first + layout.spatial_axes if layout.channels_last else first
+    cdef int axes = first + layout.spatial_axes + 1
     cdef int a
-    tensor.data = <char *> view.buf
-    tensor.batch_stride = view.strides[0] if layout.batched else 0
-    tensor.channel_stride = view.strides[first + layout.spatial_axes if layout.channels_last else first]
+    if PyArray_NDIM(array) != axes:
+        raise ValueError(f"expected an array of {axes} axes, got shape {given.shape}")
+    for a in range(axes - 1, -1, -1):
+        # That of an axis of one element says nothing: NumPy has 0 for those that it adds.
+        strides[a] = step if PyArray_DIMS(array)[a] == 1 else PyArray_STRIDES(array)[a]
+        step = strides[a] * PyArray_DIMS(array)[a]
+    tensor.scalar, tensor.parts, tensor.swapped = described.scalar, described.parts, described.swapped
+    tensor.data = PyArray_BYTES(array)
+    tensor.batch_stride = strides[0] if layout.batched else 0
+    tensor.channel_stride = strides[channels]
     for a in range(layout.spatial_axes):
-        tensor.stride[a] = view.strides[spatial + a]
+        tensor.stride[a] = strides[spatial + a]
+    return 0
 
 
 cdef struct Arrays:
-    npc_tensors tensors  # types; the rest is filled in a copy, a run
+    npc_tensors types  # nothing else of them is set
     Layout input, weight, output
 
 
@@ -99,49 +120,21 @@ cdef int describe_arrays(Arrays *arrays, problem) except -1:
     cdef Layout image = Layout(problem.spatial_axes, problem.batched, problem.channels_last)
     cdef Layout kernel = Layout(problem.spatial_axes, True, False)
     cdef bint makes_weight = problem.operation == "weight_gradient"  # whose weight is the gradient of an output
-    describe_types(&arrays.tensors.input, problem, problem.input_dtype)
-    describe_types(&arrays.tensors.weight, problem, problem.weight_dtype)
-    describe_types(&arrays.tensors.output, problem, problem.dtype)
+    describe_types(&arrays.types.input, problem, problem.input_dtype)
+    describe_types(&arrays.types.weight, problem, problem.weight_dtype)
+    describe_types(&arrays.types.output, problem, problem.dtype)
     if problem.bias_dtype is not None:
-        describe_types(&arrays.tensors.bias, problem, problem.bias_dtype)
+        describe_types(&arrays.types.bias, problem, problem.bias_dtype)
     arrays.input = image
     arrays.weight, arrays.output = (image, kernel) if makes_weight else (kernel, image)
     return 0
 
 
-cdef struct Buffers:
-    int count
-    Py_buffer[4] views
-
-
-cdef Py_buffer *acquire(Buffers *buffers, array, int flags=0) except NULL:
-    """The array's memory, until `release` of all that was acquired."""
-    cdef Py_buffer *view = &buffers.views[buffers.count]
-    PyObject_GetBuffer(array, view, PyBUF_STRIDES | flags)
-    buffers.count += 1
-    return view
-
-
-cdef void release(Buffers *buffers) noexcept:
-    while buffers.count:
-        buffers.count -= 1
-        PyBuffer_Release(&buffers.views[buffers.count])
-
-
-cdef struct Run:
-    Buffers buffers
-    npc_tensors tensors
-
-
-cdef int acquire_arrays(Run *run, const Arrays *arrays, input, weight, bias, out) except -1:
-    """Where the arrays of one run lie; its buffers are to be released, also after an error."""
-    cdef Buffers *buffers = &run.buffers
-    cdef npc_tensors *tensors = &run.tensors
-    tensors[0] = arrays.tensors
-    buffers.count = 0
-    place(&tensors.input, acquire(buffers, input), arrays.input)
-    place(&tensors.weight, acquire(buffers, weight), arrays.weight)
-    place(&tensors.output, acquire(buffers, out, PyBUF_WRITABLE), arrays.output)
+cdef int place_arrays(npc_tensors *tensors, const Arrays *arrays, input, weight, bias, out) except -1:
+    """Where the arrays of one run lie; that they stay there is the caller's concern."""
+    place(&tensors.input, &arrays.types.input, input, arrays.input)
+    place(&tensors.weight, &arrays.types.weight, weight, arrays.weight)
+    place(&tensors.output, &arrays.types.output, out, arrays.output)
     if bias is not None:
-        place(&tensors.bias, acquire(buffers, bias), BIAS)
+        place(&tensors.bias, &arrays.types.bias, bias, BIAS)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy
 
@@ -126,10 +126,20 @@ def _take_kernels(options: Options, weight: Array, taps: Array) -> Array:
     return taken
 
 
-# The result of a call like one that was remembered, else None.
-again: Callable[[Options, str, Any, Any, Any, tuple[Any, ...]], Array | None] = (
-    _core.again if unavailable is None else lambda *call: None
-)
+class NoCalls:
+    """Stands for `_core.Calls`: on NumPy, finding a call again would save nothing worth it."""
+
+    def __init__(self, count: int) -> None: ...
+
+    def again(self, *call: Any) -> None:
+        return None
+
+    def remember(self, *call: Any) -> None: ...
+
+
+Calls: type[_core.Calls] = _core.Calls if unavailable is None else cast("Any", NoCalls)
+calls = Calls(1024)  # of functions
+again = calls.again
 
 
 def allocator(problem: Problem, plan: ExecutionPlan) -> Callable[[tuple[int, ...], numpy.dtype[Any]], Array]:
@@ -140,8 +150,15 @@ def allocator(problem: Problem, plan: ExecutionPlan) -> Callable[[tuple[int, ...
 def remember(call: Call, function: str, settings: tuple[Any, ...]) -> None:
     """Has `again` answer calls like this one."""
     prepared, input, weight, bias = call
-    if prepared.plan.backend == "compiled":
-        _core.remember(prepared, function, input, weight, bias, settings)
+    if prepared.plan.backend == "compiled" and not prepared.casts:
+        calls.remember(prepared, function, input, weight, bias, settings)
+
+
+def remember_layer(ready: _core.Calls, call: Call, packed: Any) -> None:
+    """Has `ready.again` answer calls of this layer, without function, weight and settings."""
+    prepared, input, weight, bias = call
+    if prepared.plan.backend == "compiled" and not prepared.casts:
+        ready.remember(prepared, None, input, None, None, (), (weight, bias, packed))
 
 
 def plan(problem: Problem, options: Options, prepacked: bool = False) -> ExecutionPlan:

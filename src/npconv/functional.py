@@ -148,8 +148,7 @@ def run_call(call: Call, out: Array | None = None, packed: Any = None) -> Array:
 
 def run_first(call: Call, function: str, settings: tuple[Any, ...]) -> Array:
     """As `run_call`; `again` answers calls like this one from now on."""
-    if not call[0].casts:
-        backend.remember(call, function, settings)
+    backend.remember(call, function, settings)
     return run_call(call)
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy
-from numpy import ndarray
 from numpy.typing import ArrayLike, DTypeLike
 
 from npconv._numpy import compute_dtype, slope, sum_but
@@ -23,7 +22,7 @@ from npconv.arguments import (
     canonical_integer,
     canonical_settings,
 )
-from npconv.backend import ExecutionPlan
+from npconv.backend import Calls, ExecutionPlan, remember_layer
 from npconv.docstrings import ending_with
 from npconv.functional import Call, Settings, prepare, run_call
 from npconv.grad import prepare_input, prepare_weight
@@ -45,7 +44,7 @@ class Weights:
     def __init__(self, weight: Array, bias: Array | None) -> None:
         self.weight, self.bias = weight, bias
         self.packed: dict[Any, Any] = {}
-        self.ready: dict[Any, tuple[Any, ...]] = {}  # by options, shape and dtype: all that a call needs
+        self.ready = Calls(MOST_READY)
 
     def packed_for(self, plan: ExecutionPlan, weight: Array, part: int = 0) -> Any:
         """What the plan packs of the weight, or of one of the parts it is cut into; None if that is nothing."""
@@ -234,22 +233,13 @@ class ConvolutionLayer:
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
         weights = self._weights
-        if type(x) is ndarray and out is None:
-            ready = weights.ready.get((in_force(), x.shape, x.dtype))
-            if ready is not None:
-                run, allocate, shape, dtype, *arrays, packed = ready
-                result: Array = allocate(shape, dtype)
-                run(x, *arrays, result, packed)
+        if out is None:
+            result = weights.ready.again(in_force(), None, x, None, None, ())
+            if result is not None:
                 return result
         call = self._prepare(x, weights, self._settings)
-        prepared, image, *arrays = call
-        packed = weights.packed_for(prepared.plan, arrays[0])
-        if not prepared.casts:
-            if len(weights.ready) >= MOST_READY:
-                weights.ready.clear()
-            weights.ready[prepared.options, image.shape, image.dtype] = (
-                prepared.run, prepared.allocate, prepared.shape, prepared.dtype, *arrays, packed,
-            )  # fmt: skip
+        packed = weights.packed_for(call[0].plan, call[2])
+        remember_layer(weights.ready, call, packed)
         return run_call(call, out, packed)
 
     def _prepare(self, x: ArrayLike, weights: Weights, settings: Settings) -> Call:

@@ -199,6 +199,56 @@ def test_out_that_overlaps_itself(backend):
         assert memory[20 + place] in wanted
 
 
+def calls_with_out():
+    """Functions of input, weight and out, and what they compute."""
+    layer = npconv.Conv2d.from_weights(values(3, 3, 3, 3), values(3), padding=1)
+    yield (
+        lambda x, w, out: npconv.conv2d(x, w, w[0, 0, 0], padding=1, out=out),
+        lambda x, w: oracle.convolve(x, w, w[0, 0, 0], padding=1),
+    )
+    yield (
+        lambda x, w, out: npconv.conv_transpose2d(x, w, padding=1, out=out),
+        lambda x, w: oracle.convolve(x, w.swapaxes(0, 1)[..., ::-1, ::-1], padding=1),
+    )
+    yield (
+        lambda x, w, out: npconv.grad.conv2d_input(x.shape, w, x, padding=1, out=out),
+        lambda x, w: oracle.convolve(x, w.swapaxes(0, 1)[..., ::-1, ::-1], padding=1),
+    )
+    yield (
+        lambda x, w, out: layer(x, out=out),
+        lambda x, w: oracle.convolve(x, layer.weight, layer.bias, padding=1),
+    )
+
+
+@pytest.mark.parametrize(("call", "expected"), list(calls_with_out()))
+def test_out_of_calls_like_one_before(backend, call, expected):
+    input, weight = values(3, 3, 3, 3), values(3, 3, 3, 3) * 2
+    right = expected(input, weight)
+    call(input, weight, None)
+    for target in TARGETS:
+        out = Target(target, right.shape, "f")
+        assert call(input, weight, out.view) is out.view
+        assert not oracle.difference_exact(out.view, right)
+        assert out.surroundings_untouched()
+    for name in ("input", "weight"):
+        x, w = input.copy(), weight.copy()
+        out = x if name == "input" else w
+        assert call(x, w, out) is out
+        assert not oracle.difference_exact(out, right)
+    for first, start, step in ((0, 80, 1), (0, 59, -1), (20, 0, -1), (80, 0, 1)):
+        memory = numpy.zeros(161, "f")
+        x, out = (memory[i : i + 81][::s].reshape(3, 3, 3, 3) for i, s in ((first, step), (start, 1)))
+        x[...] = input
+        call(x, weight, out)
+        assert not oracle.difference_exact(out, right)
+    locked, view = numpy.empty((3, 3, 3, 3), "f"), numpy.empty((3, 3, 3, 4), "f")
+    locked.flags.writeable = False
+    for error, out in ((ValueError, locked), (ValueError, view), (TypeError, right.astype("f8")), (TypeError, [0.0]),
+                       (TypeError, right.astype(">f4"))):  # fmt: skip
+        with pytest.raises(error, match="out"):
+            call(input, weight, out)
+
+
 def test_out_with_everything_else(backend):
     case = shapes.Case(
         (2, 3, 9, 17), (5, 3, 3, 3), padding="same", stride=2, padding_mode="symmetric", activation="relu6"

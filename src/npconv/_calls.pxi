@@ -30,21 +30,23 @@ cdef class _Argument:
         return PyArray_DESCR(given) == dtype or PyArray_EquivTypes(PyArray_DESCR(given), dtype)
 
 
-cdef _Argument argument_of(array):
+cdef _Argument argument_of(tuple shape, dtype):
     cdef _Argument argument = _Argument()
-    argument.form.axes = -1
-    if array is not None:
-        set_form(&argument.form, array.shape)
-        argument.dtype = array.dtype
+    cdef int a
+    argument.dtype = dtype
+    argument.form.axes = <int> len(shape)
+    for a in range(argument.form.axes):
+        argument.form.size[a] = shape[a]
     return argument
 
 
-cdef int set_form(Form *form, tuple shape) except -1:
-    cdef int a
-    form.axes = <int> len(shape)
-    for a in range(form.axes):
-        form.size[a] = shape[a]
-    return 0
+cdef _Argument array_argument(array):
+    cdef _Argument argument
+    if array is not None:
+        return argument_of(array.shape, array.dtype)
+    argument = _Argument()
+    argument.form.axes = -1
+    return argument
 
 
 cdef bint is_plain(setting):
@@ -67,18 +69,31 @@ cdef bint are_plain(input, weight, bias, tuple settings):
     return True
 
 
+cdef bint lie_apart(PyArrayObject *one, PyArrayObject *other):
+    """No byte of `one`, which is contiguous, between the first and the last of `other`."""
+    cdef const char *first = PyArray_BYTES(other)
+    cdef const char *end = first + PyArray_ITEMSIZE(other)
+    cdef Py_ssize_t span
+    cdef int a
+    for a in range(PyArray_NDIM(other)):
+        span = (PyArray_DIMS(other)[a] - 1) * PyArray_STRIDES(other)[a]
+        if span < 0:
+            first += span
+        else:
+            end += span
+    return end <= <const char *> PyArray_BYTES(one) or PyArray_BYTES(one) + PyArray_NBYTES(one) <= first
+
+
 cdef class _Call:
     """What is known of a call, and what answers it."""
 
     cdef object options, function
     cdef tuple settings
-    cdef _Argument input, weight, bias
+    cdef _Argument input, weight, bias, output
     cdef CompiledPlan compiled  # None where the plan is another
     cdef object plan
     cdef tuple own  # weight, bias and packed weights of a layer
     cdef tuple shape
-    cdef Form form
-    cdef object dtype
     cdef bint is_kept
 
     cdef bint is_like(self, options, function, input, weight, bias, tuple settings):
@@ -95,15 +110,28 @@ cdef class _Call:
                 return False
         return True
 
-    cdef object answer(self, input, weight, bias):
+    cdef bint may_write(self, out, input, weight, bias):
+        """That it is fit for the result: what is not, or only perhaps, is left to the long way."""
+        cdef PyArrayObject *array = <PyArrayObject *> out
+        if not self.output.fits(out) or not PyArray_ISCARRAY(array):
+            return False
+        for read in (input, weight, bias):
+            if read is not None and not lie_apart(array, <PyArrayObject *> read):
+                return False
+        return True
+
+    cdef object answer(self, input, weight, bias, out):
         packed = None
         if self.own is not None:
             weight, bias, packed = self.own
-        if self.is_kept:
-            out = kept_result(self.shape, self.dtype)
+        if out is not None:
+            if not self.may_write(out, input, weight, bias):
+                return None
+        elif self.is_kept:
+            out = kept_result(self.shape, self.output.dtype)
         else:
-            Py_INCREF(self.dtype)
-            out = PyArray_Empty(self.form.axes, self.form.size, <PyArray_Descr *> self.dtype, 0)
+            Py_INCREF(self.output.dtype)
+            out = PyArray_Empty(self.output.form.axes, self.output.form.size, <PyArray_Descr *> self.output.dtype, 0)
         if self.compiled is not None:
             self.compiled.execute(input, weight, bias, out, packed)
         else:
@@ -132,7 +160,7 @@ cdef class Calls:
                 hash = (hash ^ <uint64_t> PyArray_DIMS(<PyArrayObject *> array)[a]) * <uint64_t> 0x9E3779B97F4A7C15
         return <Py_ssize_t> (hash >> 32)
 
-    def again(self, options, function, input, weight, bias, tuple settings):
+    def again(self, options, function, input, weight, bias, tuple settings, out=None):
         """The result of a call whose like was given to `remember`, else None."""
         cdef Py_ssize_t first
         cdef int i
@@ -142,7 +170,7 @@ cdef class Calls:
         for i in range(PROBES):
             found = self.places[(first + i) & (self.count - 1)]
             if found is not None and (<_Call> found).is_like(options, function, input, weight, bias, settings):
-                return (<_Call> found).answer(input, weight, bias)
+                return (<_Call> found).answer(input, weight, bias, out)
         return None
 
     def remember(self, prepared, function, input, weight, bias, tuple settings, tuple own=None):
@@ -157,11 +185,11 @@ cdef class Calls:
             return
         # Not those looked up for `again`: another thread may have changed them meanwhile.
         call.options, call.function, call.settings = prepared.options, function, settings
-        call.input, call.weight, call.bias = argument_of(input), argument_of(weight), argument_of(bias)
+        call.input, call.weight, call.bias = array_argument(input), array_argument(weight), array_argument(bias)
+        call.output = argument_of(prepared.shape, prepared.dtype)
         call.plan, call.own = prepared.plan, own
         call.compiled = prepared.plan if type(prepared.plan) is CompiledPlan else None
-        call.shape, call.dtype, call.is_kept = prepared.shape, prepared.dtype, prepared.allocate is kept_result
-        set_form(&call.form, prepared.shape)
+        call.shape, call.is_kept = prepared.shape, prepared.allocate is kept_result
         first = self.first_place(prepared.options, input, weight)
         for i in range(PROBES):
             if self.places[(first + i) & (self.count - 1)] is None:

@@ -12,9 +12,11 @@ cdef extern from "numpy/arrayobject.h":
     int import_array "_import_array"() except -1
     bint PyArray_CheckExact(object)
     bint PyArray_Check(object)
+    bint PyArray_ISCARRAY(PyArrayObject *array)
     int PyArray_NDIM(PyArrayObject *array)
     char *PyArray_BYTES(PyArrayObject *array)
     Py_ssize_t PyArray_ITEMSIZE(PyArrayObject *array)
+    Py_ssize_t PyArray_NBYTES(PyArrayObject *array)
     Py_ssize_t *PyArray_DIMS(PyArrayObject *array)
     Py_ssize_t *PyArray_STRIDES(PyArrayObject *array)
     PyArray_Descr *PyArray_DESCR(PyArrayObject *array)

@@ -32,7 +32,14 @@ def plan_spread(problem: Problem, options: Options) -> SpreadPlan | None: ...
 class Calls:
     def __new__(cls, count: int) -> Calls: ...
     def again(
-        self, options: Options, function: str | None, input: Any, weight: Any, bias: Any, settings: tuple[Any, ...]
+        self,
+        options: Options,
+        function: str | None,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        settings: tuple[Any, ...],
+        out: Any = None,
     ) -> Array | None: ...
     def remember(
         self,

@@ -146,10 +146,10 @@ def run_call(call: Call, out: Array | None = None, packed: Any = None) -> Array:
     return result
 
 
-def run_first(call: Call, function: str, settings: tuple[Any, ...]) -> Array:
+def run_first(call: Call, function: str, settings: tuple[Any, ...], out: Array | None) -> Array:
     """As `run_call`; `again` answers calls like this one from now on."""
     backend.remember(call, function, settings)
-    return run_call(call)
+    return run_call(call, out)
 
 
 def explain_call(call: Call, out: Array | None) -> Plan:
@@ -163,12 +163,12 @@ def explain_call(call: Call, out: Array | None) -> Plan:
 def _convolve(
     function: str, input: Any, weight: Any, bias: Any, settings: Settings, dtype: Any, out: Array | None
 ) -> Array:
-    if out is not None or dtype is not None:
+    if dtype is not None:
         return run_call(prepare(function, input, weight, bias, settings, dtype), out)
-    result = again(in_force(), function, input, weight, bias, settings)
+    result = again(in_force(), function, input, weight, bias, settings, out)
     if result is not None:
         return result
-    return run_first(prepare(function, input, weight, bias, settings), function, settings)
+    return run_first(prepare(function, input, weight, bias, settings), function, settings, out)
 
 
 def _write(call: Call, out: Array, packed: Any) -> Array:

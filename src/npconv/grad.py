@@ -78,15 +78,15 @@ def prepare_weight(
 def _input(
     function: str, input_size: Any, weight: Any, grad_output: Any, settings: Settings, dtype: Any, out: Array | None
 ) -> Array:
-    if out is not None or dtype is not None:
+    if dtype is not None:
         return run_call(prepare_input(function, input_size, weight, grad_output, settings, dtype), out)
     key = *settings, input_size
-    result = again(in_force(), function, grad_output, weight, None, key)
+    result = again(in_force(), function, grad_output, weight, None, key, out)
     if result is not None:
         return result
     call = prepare_input(function, input_size, weight, grad_output, settings)
     # The weight of a call that is remembered is not conjugated.
-    return run_call(call) if call[2].dtype.kind == "c" else run_first(call, function, key)
+    return run_call(call, out) if call[2].dtype.kind == "c" else run_first(call, function, key, out)
 
 
 def conjugate(array: Array) -> Array:

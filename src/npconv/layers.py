@@ -233,10 +233,9 @@ class ConvolutionLayer:
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
         weights = self._weights
-        if out is None:
-            result = weights.ready.again(in_force(), None, x, None, None, ())
-            if result is not None:
-                return result
+        result = weights.ready.again(in_force(), None, x, None, None, (), out)
+        if result is not None:
+            return result
         call = self._prepare(x, weights, self._settings)
         packed = weights.packed_for(call[0].plan, call[2])
         remember_layer(weights.ready, call, packed)

@@ -38,12 +38,12 @@ def prepare_transposed(
 def _transposed(
     function: str, input: Any, weight: Any, bias: Any, settings: Settings, dtype: Any, out: Array | None
 ) -> Array:
-    if out is not None or dtype is not None:
+    if dtype is not None:
         return run_call(prepare_transposed(function, input, weight, bias, settings, dtype), out)
-    result = again(in_force(), function, input, weight, bias, settings)
+    result = again(in_force(), function, input, weight, bias, settings, out)
     if result is not None:
         return result
-    return run_first(prepare_transposed(function, input, weight, bias, settings), function, settings)
+    return run_first(prepare_transposed(function, input, weight, bias, settings), function, settings, out)
 
 
 _SHARED = """

@@ -70,6 +70,29 @@ static void zero_pixels(const npc_input_band *p, char *target, int64_t count, in
     for (int64_t i = 0; i < count; i++) npc_zeros(target + i * pitch, p->problem->compute, p->channels);
 }
 
+/* `count` pixels from a row of each channel, whole vectors of pixels and most of a vector of channels in registers. */
+static void turn_run(const npc_input_band *p, char *target, int64_t pitch, const char *row, int64_t count) {
+    const npc_kernels *kernels = p->kernels;
+    const int64_t size = (int64_t)npc_compute_size(p->problem->compute), lanes = kernels->lanes;
+    const int64_t whole = count / lanes * lanes;
+    npc_block_rows block = {.source_stride = p->input.channel_stride / size,
+                            .target_stride = pitch / size,
+                            .channels = (int)lanes};
+    int64_t first = 0;
+    for (; p->channels - first > lanes / 2; first += block.count) {
+        block.count = npc_min(lanes, p->channels - first);
+        for (int64_t i = 0; i < whole; i += lanes) {
+            block.source = row + first * p->input.channel_stride + i * size;
+            block.target = target + i * pitch + first * size;
+            kernels->block_store(&block);
+        }
+    }
+    npc_transpose(p->problem->compute, target + whole * pitch, pitch / size, row + whole * size,
+                  block.source_stride, count - whole, first);
+    npc_transpose(p->problem->compute, target + first * size, pitch / size,
+                  row + first * p->input.channel_stride, block.source_stride, count, p->channels - first);
+}
+
 /* Every step-th pixel from `start` on, as elements `pitch` bytes apart. */
 static void pack_run(const npc_input_band *p, char *target, const char *row, int part, int64_t start,
                      int64_t step, int64_t count, int64_t pitch, char *scratch) {
@@ -84,8 +107,7 @@ static void pack_run(const npc_input_band *p, char *target, const char *row, int
     if (row && step == 1 && problem->padding_mode == NPC_PADDING_ZEROS && p->plain) {
         const int64_t low = npc_clamp(-start, 0, count), high = npc_clamp(packer.width - start, low, count);
         zero_pixels(p, target, low, pitch);
-        npc_transpose(problem->compute, target + low * pitch, pitch / size, row + (start + low) * size,
-                      p->input.channel_stride / size, high - low, p->channels);
+        turn_run(p, target + low * pitch, pitch, row + (start + low) * size, high - low);
         zero_pixels(p, target + high * pitch, count - high, pitch);
         return;
     }

@@ -22,6 +22,7 @@ typedef struct {
     npc_taps_block taps; /* rows and columns of the kernel; the rest is not looked at */
     npc_band_axis rows, columns;
     int plain; /* real elements of the compute type, neighbours along the last axis */
+    const npc_kernels *kernels;
 } npc_input_band;
 
 enum { NPC_BAND_SCRATCH = 16 * 128 }; /* elements */

@@ -119,7 +119,8 @@ static void multiply_band(npc_gradient_item *item, const npc_tensor *image, cons
         item->taps,
         npc_band_axis_of(&row_axis, item->taps.rows, band->rows, 0),
         npc_band_axis_of(&column_axis, item->taps.columns, band->columns, npc_gradient_joins(job->plan)),
-        npc_lies_in_rows(problem, image) && npc_counts_in_elements(problem, image)};
+        npc_lies_in_rows(problem, image) && npc_counts_in_elements(problem, image),
+        kernels};
     const int64_t elements = input.rows.extent * input.columns.extent * item->inputs * job->parts;
     const int64_t pixels = band->rows * band->columns * job->parts,
                   runs = npc_ceil_div(pixels, NPC_GRADIENT_RUN);

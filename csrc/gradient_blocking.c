@@ -232,8 +232,11 @@ void npc_weight_gradient_make_unmerged(npc_weight_gradient *plan) {
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = plan->kernels->lanes;
     const int64_t pixels = b->band_rows * b->band_columns;
     const int64_t taps = b->rows * b->columns;
-    b->band_bytes = npc_aligned_bytes(((int64_t)band_elements(plan) + 4 * lanes) * size);
-    b->gradient_bytes = npc_aligned_bytes((int64_t)gradient_bytes(plan));
+    const int64_t groups = b->dots ? b->groups : 1; /* at a time */
+    b->planes = npc_clamp((int64_t)(DOT_BYTES / band_bytes(plan)), 1, groups * b->inputs);
+    b->band_bytes =
+        npc_aligned_bytes(((b->dots ? b->planes : 1) * (int64_t)band_elements(plan) + 4 * lanes) * size);
+    b->gradient_bytes = npc_aligned_bytes(groups * (int64_t)gradient_bytes(plan));
     b->turned_bytes =
         b->turned ? npc_aligned_bytes(npc_min(pixels, NPC_GRADIENT_RUN) * NPC_BLOCK_VECTORS * lanes * size)
                   : 0;
@@ -242,7 +245,7 @@ void npc_weight_gradient_make_unmerged(npc_weight_gradient *plan) {
     b->row_bytes = npc_aligned_bytes(npc_max(NPC_BAND_SCRATCH, b->columns) * size);
     npc_gradient_blocking padded = *b;
     if (b->turned) padded.outputs = npc_round_up(b->outputs, lanes); /* empty lanes have sums too */
-    b->sum_bytes = npc_aligned_bytes((int64_t)sum_bytes(problem, &padded));
+    b->sum_bytes = npc_aligned_bytes(groups * (int64_t)sum_bytes(problem, &padded));
     plan->thread_bytes = (size_t)(b->band_bytes + b->gradient_bytes + b->turned_bytes + b->offset_bytes +
                                   b->row_bytes + (b->slices > 1 ? 0 : b->sum_bytes));
     plan->slice_bytes = b->slices > 1 ? (size_t)(b->items * b->slices) * (size_t)b->sum_bytes : 0;

@@ -15,17 +15,18 @@ typedef struct {
     int64_t bands, row_bands, column_bands;
     int64_t size, parts;
     int in_place; /* the result may be written by whole rows of taps */
-    int is_sums;  /* and is in the order of the sums, which are made where it lies */
+    int is_sums;  /* and the sums are made where it lies */
 } npc_gradient_job;
 
 typedef struct {
     const npc_gradient_job *job;
     int64_t output, outputs; /* channels, counted over all groups */
     int64_t input, inputs;   /* in the group */
+    int64_t groups;          /* that have so many each */
     npc_taps_block taps;
     const char *images; /* the input from the item's first channel on */
     char *band, *gradient, *turned, *row, *sums;
-    int64_t sum_stride; /* elements from one output channel to the next */
+    int64_t sum_stride; /* elements from one output channel to the next, complex ones from part to part */
     int64_t *offsets;
     npc_band listed; /* what offsets were listed for */
     int started;     /* sums hold something */

@@ -26,7 +26,7 @@ static npc_gradient_item item_at(const npc_gradient_job *job, int64_t index) {
     const npc_problem *problem = job->problem;
     const npc_gradient_blocking *b = job->blocking;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    npc_gradient_item item = {.job = job};
+    npc_gradient_item item = {.job = job, .groups = 1};
     npc_taps_block *taps = &item.taps;
     taps->column = index % job->column_chunks * b->columns;
     taps->row = (index /= job->column_chunks) % job->row_chunks * b->rows;
@@ -40,6 +40,8 @@ static npc_gradient_item item_at(const npc_gradient_job *job, int64_t index) {
     item.inputs = npc_min(b->inputs, npc_group_inputs(problem) - item.input);
     item.outputs = npc_min(b->outputs, npc_group_outputs(problem) - output);
     item.output = group * npc_group_outputs(problem) + output;
+    item.sum_stride =
+        npc_gradient_item_taps(&item) * (job->is_sums ? npc_group_inputs(problem) : item.inputs);
     item.images = job->tensors->input.data +
                   (group * npc_group_inputs(problem) + item.input) * job->tensors->input.channel_stride;
     return item;
@@ -57,8 +59,8 @@ static npc_gradient_rows rows_of(const npc_gradient_item *item, const char *from
     rows.first = item->gradient;
     rows.row_stride = band->columns * job->parts;
     rows.channel_stride = band->rows * rows.row_stride;
-    npc_gradient_pack(problem, tensor, from, band, item->outputs, rows.channel_stride, item->gradient,
-                      item->row);
+    npc_gradient_pack(problem, tensor, from, band, item->groups * item->outputs, rows.channel_stride,
+                      item->gradient, item->row);
     return rows;
 }
 
@@ -149,9 +151,9 @@ static void multiply_band(npc_gradient_item *item, const npc_tensor *image, cons
 
 /* --- vectors along pixels --- */
 
-/* One channel of the input, packed into planes, against one or two of the gradient: sums of all taps of an outer one. */
+/* One channel of the input, in planes at `right`, against one or two of the gradient: sums of all taps of an outer one. */
 static void run_dots(const npc_gradient_item *item, const npc_band *band, npc_dot tile, const char *left,
-                     char *sums, int pair) {
+                     const char *right, char *sums, int pair) {
     const npc_gradient_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t taps = item->taps.rows * item->taps.columns;
@@ -162,7 +164,7 @@ static void run_dots(const npc_gradient_item *item, const npc_band *band, npc_do
         const int64_t from = band->rows * run / runs;
         tile.rows = band->rows * (run + 1) / runs - from;
         tile.left = left + from * tile.left_stride * job->size;
-        tile.right = item->band + from * tile.right_stride * job->size;
+        tile.right = right + from * tile.right_stride * job->size;
         tile.accumulate = item->started || run > 0;
         for (int64_t i = 0; i < tiles; i++) {
             const int64_t t = taps * i / tiles;
@@ -173,37 +175,51 @@ static void run_dots(const npc_gradient_item *item, const npc_band *band, npc_do
     }
 }
 
+/* Planes of some channels, counted over all groups of the item, against the gradient of their groups. */
+static void dot_planes(const npc_gradient_item *item, const npc_band *band, const npc_taps_block *block,
+                       const npc_planes *planes, const npc_gradient_rows *rows) {
+    const npc_gradient_job *job = item->job;
+    const int64_t taps = item->taps.rows * item->taps.columns, size = job->size;
+    const npc_dot tile = {.count = band->columns,
+                          .left_stride = rows->row_stride,
+                          .right_stride = planes->columns.extent,
+                          .left_pitch = rows->channel_stride,
+                          .output_pitch = item->sum_stride};
+    const char *right = item->band;
+    for (int64_t c = block->channel; c < block->channel + block->channels; c++) {
+        const int64_t output = c / item->inputs * item->outputs;
+        const char *left = rows->first + output * rows->channel_stride * size;
+        char *sums =
+            item->sums + (output * item->sum_stride + c % item->inputs * npc_gradient_item_taps(item) +
+                          (block->outer - item->taps.outer) * taps) *
+                             size;
+        for (int64_t k = 0; k < item->outputs; k += 2)
+            run_dots(item, band, tile, left + k * rows->channel_stride * size, right,
+                     sums + k * item->sum_stride * size, k + 1 < item->outputs);
+        right += planes->elements / block->channels * size;
+    }
+}
+
 static void dot_band(npc_gradient_item *item, const npc_tensor *image, const npc_band *band,
                      const npc_gradient_rows *rows) {
     const npc_gradient_job *job = item->job;
     const npc_problem *problem = job->problem;
-    const int64_t taps = item->taps.rows * item->taps.columns;
-    for (int64_t c = 0; c < item->inputs; c++)
-        for (int64_t outer = 0; outer < item->taps.outers; outer++) {
-            const npc_taps_block block = {c,
-                                          1,
-                                          item->taps.outer + outer,
-                                          1,
-                                          item->taps.row,
-                                          item->taps.rows,
-                                          item->taps.column,
-                                          item->taps.columns};
-            const npc_planes planes = npc_planes_of(problem, &block, band);
+    const npc_planes_source source = {problem, job->plan->kernels, image};
+    const int64_t channels = item->groups * item->inputs;
+    npc_taps_block block = item->taps;
+    block.outers = 1;
+    for (; block.outer < item->taps.outer + item->taps.outers; block.outer++)
+        for (block.channel = 0; block.channel < channels; block.channel += block.channels) {
+            block.channels = 1;
             if (item->listed.rows != band->rows || item->listed.columns != band->columns) {
+                const npc_planes planes = npc_planes_of(problem, &block, band);
                 npc_planes_offsets(problem, &block, &planes, item->offsets);
                 item->listed = *band;
             }
-            const npc_planes_source source = {problem, job->plan->kernels, image};
+            block.channels = npc_min(job->blocking->planes, channels - block.channel);
+            const npc_planes planes = npc_planes_of(problem, &block, band);
             npc_planes_pack(&source, &block, band, &planes, item->band);
-            const npc_dot tile = {.count = band->columns,
-                                  .left_stride = rows->row_stride,
-                                  .right_stride = planes.columns.extent,
-                                  .left_pitch = rows->channel_stride,
-                                  .output_pitch = item->inputs * npc_gradient_item_taps(item)};
-            char *sums = item->sums + (c * item->taps.outers + outer) * taps * job->size;
-            for (int64_t k = 0; k < item->outputs; k += 2)
-                run_dots(item, band, tile, rows->first + k * rows->channel_stride * job->size,
-                         sums + k * tile.output_pitch * job->size, k + 1 < item->outputs);
+            dot_planes(item, band, &block, &planes, rows);
         }
 }
 
@@ -251,7 +267,7 @@ static void store_kernel(const npc_gradient_item *item, int64_t k, int64_t c, in
         first = npc_gradient_turned_at(item, k, c);
     } else if (job->blocking->dots) {
         apart = 1;
-        first = (m * item->inputs + c) * npc_gradient_item_taps(item);
+        first = m * item->sum_stride + c * npc_gradient_item_taps(item);
     }
     const char *sums = item->sums + first * job->size;
     char *kernel = weight->data + (item->output + k) * weight->batch_stride +
@@ -275,9 +291,9 @@ static void store_item(const npc_gradient_item *item) {
     const npc_gradient_job *job = item->job;
     const int64_t taps = npc_gradient_item_taps(item), size = job->size,
                   inputs = npc_group_inputs(job->problem);
-    for (int64_t k = 0; k < item->outputs; k++) {
+    for (int64_t k = 0; k < item->groups * item->outputs; k++) {
         char *row = job->tensors->weight.data + ((item->output + k) * inputs + item->input) * taps * size;
-        const char *sums = item->sums + k * taps * item->inputs * size;
+        const char *sums = item->sums + k * item->sum_stride * size;
         if (job->in_place && job->blocking->dots)
             memcpy(row, sums, (size_t)(taps * item->inputs * size));
         else if (job->in_place)
@@ -300,10 +316,10 @@ static void place_workspace(npc_gradient_item *item, int thread) {
 
 static void run_slice(npc_gradient_item *item, int64_t slice) {
     const npc_gradient_job *job = item->job;
-    const int64_t slices = job->blocking->slices, inputs = npc_group_inputs(job->problem);
-    item->sum_stride = job->is_sums ? inputs : npc_gradient_item_taps(item) * item->inputs;
+    const int64_t slices = job->blocking->slices, inputs = npc_group_inputs(job->problem),
+                  taps = npc_gradient_item_taps(item);
     if (job->is_sums)
-        item->sums = job->tensors->weight.data + (item->output * inputs + item->input) * job->size;
+        item->sums = job->tensors->weight.data + (item->output * inputs + item->input) * taps * job->size;
     for (int64_t band = job->bands * slice / slices; band < job->bands * (slice + 1) / slices; band++)
         run_band(item, band);
     if (slices == 1 && !job->is_sums) store_item(item);
@@ -316,8 +332,9 @@ static void run_item(void *context, int64_t index, int thread) {
     npc_gradient_item item = item_at(job, first);
     place_workspace(&item, thread);
     if (b->slices > 1) item.sums = job->waiting + index * b->sum_bytes;
+    if (b->dots) item.groups = last - first;
     run_slice(&item, index % b->slices);
-    for (int64_t next = first + 1; next < last; next++) {
+    for (int64_t next = first + item.groups; next < last; next++) {
         item.output += npc_group_outputs(job->problem);
         item.images += npc_group_inputs(job->problem) * job->tensors->input.channel_stride;
         item.started = 0;
@@ -354,7 +371,7 @@ static npc_gradient_job job_of(const npc_weight_gradient *plan, const npc_tensor
     job.parts = problem->parts;
     job.in_place = !b->turned && job.outer_chunks * job.row_chunks * job.column_chunks == 1 &&
                    npc_weights_lie_plainly(problem, &tensors->weight);
-    job.is_sums = job.in_place && npc_taps(problem) == 1 && b->slices == 1 && !b->dots;
+    job.is_sums = job.in_place && (npc_taps(problem) == 1 || b->dots) && b->slices == 1;
     return job;
 }
 

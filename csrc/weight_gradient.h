@@ -17,6 +17,7 @@ typedef struct {
     int64_t band_rows, band_columns;
     int64_t items, slices;
     int64_t groups; /* that follow one another in a thread's hands, where an item is as large as a group */
+    int64_t planes; /* channels of input that are packed at a time for dot products */
     int64_t band_bytes, gradient_bytes, turned_bytes, offset_bytes, row_bytes,
         sum_bytes; /* of a thread's workspace */
 } npc_gradient_blocking;

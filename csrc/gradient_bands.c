@@ -79,7 +79,7 @@ static void turn_run(const npc_input_band *p, char *target, int64_t pitch, const
                             .target_stride = pitch / size,
                             .channels = (int)lanes};
     int64_t first = 0;
-    for (; p->channels - first > lanes / 2; first += block.count) {
+    for (; 2 * (p->channels - first) >= lanes; first += block.count) {
         block.count = npc_min(lanes, p->channels - first);
         for (int64_t i = 0; i < whole; i += lanes) {
             block.source = row + first * p->input.channel_stride + i * size;

@@ -135,11 +135,10 @@ static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int6
     const npc_problem *problem = job->problem;
     const npc_taps_block taps = npc_split_taps(problem, &job->recipe->split, run);
     const int64_t pitch = block->vectors * job->plan->kernels->lanes * job->size;
-    const int skips = block->skips && problem->padding_mode == NPC_PADDING_ZEROS;
     const int64_t images = npc_outer_taps(problem) * item->planes.rows.phases * item->planes.columns.phases;
     const range every_row = {taps.row, taps.row + taps.rows},
                 every_outer = {taps.outer, taps.outer + taps.outers};
-    const range outers = skips ? outer_taps_inside(item, &taps) : every_outer;
+    const range outers = block->skips ? outer_taps_inside(item, &taps) : every_outer;
     const int64_t wide = taps.channels * taps.columns; /* elements of a kernel row */
     const int ends = run + 1 == job->recipe->split.blocks;
     if (job->recipe->split.level > NPC_SPLIT_CHANNELS || item->listed != taps.channels) {
@@ -151,7 +150,7 @@ static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int6
                       .high = problem->activation_b};
     for (int64_t row = 0; row < item->band.rows; row++) {
         const range rows =
-            skips ? taps_inside(&job->rows, item->band.row + row, taps.row, taps.rows) : every_row;
+            block->skips ? taps_inside(&job->rows, item->band.row + row, taps.row, taps.rows) : every_row;
         const int whole = rows.to - rows.from == taps.rows;
         const int64_t parts = npc_max(1, whole ? 1 : outers.to - outers.from);
         for (int64_t part = 0; part < parts; part++) {
@@ -181,14 +180,15 @@ static void run_block(npc_blocked_item *item, npc_blocked_block block) {
         block.weights =
             job->weights + npc_blocked_flag_bytes(job->plan) + (group + k) * job->reduction * job->size;
         block.skips =
+            job->skips &&
             flags[item->group * npc_blocked_blocks(job->plan) + k / (kernels->lanes * NPC_BLOCK_VECTORS)];
     } else {
         const npc_blocked_packer packer = {job->plan,    &job->recipe->split, &job->tensors->weight,
                                            item->places, item->lines,         job->plain};
         npc_blocked_pack_block(&packer, item->group * outputs + k, block.count, block.vectors, item->weights);
         block.weights = item->weights;
-        block.skips =
-            npc_blocked_skips(job->problem, block.weights, block.vectors * kernels->lanes * job->reduction);
+        block.skips = job->skips && npc_blocked_skips(job->problem, block.weights,
+                                                      block.vectors * kernels->lanes * job->reduction);
     }
     const char *weights = block.weights;
     for (int64_t run = 0; run < job->recipe->split.blocks; run++) {
@@ -293,6 +293,18 @@ static void run_item(void *context, int64_t index, int thread) {
     }
 }
 
+/* Whether there are rows, or images of outer axes, of nothing but zeros around the input. */
+static int has_rows_of_padding(const npc_problem *problem) {
+    if (problem->padding_mode != NPC_PADDING_ZEROS) return 0;
+    for (int a = 0; a + 1 < problem->spatial_axes; a++) {
+        const npc_axis *axis = &problem->axis[a];
+        const int64_t last =
+            (axis->output - 1) * axis->stride + (axis->kernel - 1) * axis->dilation - axis->before;
+        if (axis->before > 0 || last >= axis->input) return 1;
+    }
+    return 0;
+}
+
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
                       char *workspace) {
     const npc_problem *problem = &plan->problem;
@@ -308,6 +320,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.chunks = npc_ceil_div(npc_group_outputs(problem), recipe.channels);
     job.reduction = npc_reduction(problem);
     job.size = (int64_t)npc_compute_size(problem->compute);
+    job.skips = has_rows_of_padding(problem);
     job.plain = npc_weights_lie_plainly(problem, &tensors->weight);
     npc_parallel_for(plan->threads,
                      npc_blocked_images(problem) * job.row_bands * job.column_bands * job.chunks, run_item,

@@ -68,6 +68,7 @@ typedef struct {
     int64_t row_bands, column_bands, chunks;
     int64_t reduction, size;
     int plain; /* weights may be read where they lie */
+    int skips; /* there are rows of padding, which finite weights leave out */
 } npc_blocked_job;
 
 typedef struct {

@@ -71,6 +71,8 @@ typedef struct {
     int64_t row_stride; /* bytes in the input */
     int64_t size;       /* bytes of a packed element */
     npc_copy_kernel *copy; /* of rows in compute type whose borders are zeros; NULL: element by element */
+    const npc_kernels
+        *turns; /* the phases of such rows, neighbouring pixels, all at once; NULL: one by one */
     int stages;            /* that region, converted before it is copied */
     region staged;
 } packer;
@@ -169,6 +171,47 @@ static void pack_plane(const packer *p, char *target, const char *image, int par
     }
 }
 
+/* One row of every phase. Of so many phases as a vector has lanes, the pixels are a matrix, `step` elements from row to row,
+ * which is turned around in registers; only what reaches beyond the input is packed one by one. */
+static void turn_row(const packer *p, char *target, const char *row, int64_t column_start) {
+    const npc_kernels *kernels = p->turns;
+    const int64_t phases = p->planes->columns.phases, extent = p->planes->columns.extent;
+    const int64_t step = p->packer.step, plane = p->planes->plane * p->size;
+    for (int64_t first = 0; first < phases; first += kernels->lanes) {
+        const int64_t start = column_start + first, last = p->columns.input - kernels->lanes - start;
+        const int64_t low = npc_clamp(npc_ceil_div(-start, step), 0, extent);
+        const int64_t high = last < 0 ? low : npc_clamp(last / step + 1, low, extent);
+        const npc_block_rows run = {.source = row + (start + low * step) * p->size,
+                                    .target = target + first * plane + low * p->size,
+                                    .count = high - low,
+                                    .source_stride = step,
+                                    .target_stride = p->planes->plane,
+                                    .channels = (int)npc_min(kernels->lanes, phases - first)};
+        kernels->block_store(&run);
+        for (int64_t phase = first; phase < first + run.channels; phase++) {
+            char *to = target + phase * plane;
+            npc_pack_row(&p->packer, to, row, 0, column_start + phase, low);
+            npc_pack_row(&p->packer, to + high * p->size, row, 0, column_start + phase + high * step,
+                         extent - high);
+        }
+    }
+}
+
+/* All column phases of one row phase. */
+static void turn_planes(const packer *p, char *target, const char *image, int64_t row_start,
+                        int64_t column_start) {
+    for (int64_t r = 0; r < p->planes->rows.extent; r++, target += p->planes->columns.extent * p->size) {
+        const int64_t i = row_start + r * p->rows.stride;
+        if (i >= 0 && i < p->rows.input) {
+            turn_row(p, target, image + i * p->row_stride, column_start);
+            continue;
+        }
+        for (int64_t phase = 0; phase < p->planes->columns.phases; phase++)
+            npc_zeros(target + phase * p->planes->plane * p->size, p->problem->compute,
+                      p->planes->columns.extent);
+    }
+}
+
 /* Converts what the planes of one channel share: all rows at once where they follow one another. */
 static copy_source stage_image(const packer *p, char *stage, const char *image) {
     const region *r = &p->staged;
@@ -189,6 +232,12 @@ static char *pack_image(const packer *p, char *target, const char *image, int pa
     if (image && p->stages) source = stage_image(p, (char *)stage, image);
     for (int64_t row_phase = 0; row_phase < p->planes->rows.phases; row_phase++) {
         const int64_t row_start = phase_start(&p->rows, p->band->row, p->taps->row + row_phase);
+        if (image && p->turns) {
+            turn_planes(p, target, image, row_start,
+                        phase_start(&p->columns, p->band->column, p->taps->column));
+            target += p->planes->columns.phases * p->planes->plane * p->size;
+            continue;
+        }
         for (int64_t phase = 0; phase < p->planes->columns.phases; phase++) {
             const int64_t column_start = phase_start(&p->columns, p->band->column, p->taps->column + phase);
             if (!image)
@@ -228,13 +277,24 @@ char *npc_result_band(const npc_problem *problem, const npc_tensor *output, cons
     return result;
 }
 
+/* Rows that kernels read, with zeros around them. */
+static int is_plain(const npc_planes_source *source) {
+    const npc_problem *problem = source->problem;
+    return problem->padding_mode == NPC_PADDING_ZEROS && npc_lies_in_rows(problem, source->input) &&
+           npc_counts_in_elements(problem, source->input);
+}
+
 /* The kernel that copies every step-th pixel of rows of this input, if there is one. */
 static npc_copy_kernel *copy_kernel(const npc_planes_source *source, int64_t step) {
-    const npc_problem *problem = source->problem;
-    const int plain = problem->padding_mode == NPC_PADDING_ZEROS &&
-                      npc_lies_in_rows(problem, source->input) &&
-                      npc_counts_in_elements(problem, source->input);
-    return plain && step <= NPC_COPY_STEPS ? source->kernels->copy[step - 1] : NULL;
+    return step <= NPC_COPY_STEPS && is_plain(source) ? source->kernels->copy[step - 1] : NULL;
+}
+
+/* Phases of neighbouring pixels that fill half a vector and more, and steps for which there is nothing better. */
+static const npc_kernels *turning_kernels(const npc_planes_source *source, const npc_planes *planes) {
+    const npc_axis columns = npc_columns(source->problem);
+    const int turns = columns.stride > NPC_COPY_STEPS && columns.dilation == 1 &&
+                      2 * planes->columns.phases >= source->kernels->lanes && is_plain(source);
+    return turns ? source->kernels : NULL;
 }
 
 /* What the phases of an axis read of the input: the first one of it, and how many. */
@@ -252,7 +312,8 @@ static void choose_stage(packer *p, const npc_planes_source *source) {
     const npc_planes *planes = p->planes;
     const int64_t most = STAGE_BYTES / p->size, step = p->packer.step;
     region *r = &p->staged;
-    if (p->copy || problem->padding_mode != NPC_PADDING_ZEROS || problem->parts > 1 || step > NPC_COPY_STEPS)
+    if (p->copy || p->turns || problem->padding_mode != NPC_PADDING_ZEROS || problem->parts > 1 ||
+        step > NPC_COPY_STEPS)
         return;
     r->rows = clip_span(&p->rows, &planes->rows, p->band->row, p->taps->row, &r->row);
     r->columns = clip_span(&p->columns, &planes->columns, p->band->column, p->taps->column, &r->column);
@@ -277,7 +338,8 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
                 .packer = npc_row_packer_of(problem, input),
                 .row_stride = npc_row_stride(problem, input),
                 .size = (int64_t)npc_compute_size(problem->compute),
-                .copy = copy_kernel(source, npc_columns(problem).stride)};
+                .copy = copy_kernel(source, npc_columns(problem).stride),
+                .turns = turning_kernels(source, planes)};
     choose_stage(&p, source);
     char *out = target;
     for (int64_t c = taps->channel; c < taps->channel + taps->channels; c++)

@@ -181,6 +181,9 @@ def depthwise():
         yield Case((1, channels, 6, 9), (channels * multiplier, 1, 3, 3), padding=1, groups=channels)
     for k, s, d in itertools.product((1, 2, 3, 5, 7), (1, 2, 3), (1, 2)):
         yield Case((1, 5, 15, 19), (5, 1, k, k), stride=s, dilation=d, padding=k // 2, groups=5)
+    for k, rows in itertools.product((4, 5, 6, 7, 8, 12), (3, 5, 8, 13)):
+        yield Case((1, 2, rows, 21), (2, 1, k, 3), padding=(k // 2, 1), groups=2)
+        yield Case((1, 2, 2 * rows, 37), (2, 1, k, 5), stride=2, padding=(k // 2, 2), groups=2)
     yield Case((2, 6, 40), (6, 1, 31), padding=15, groups=6)
     yield Case((1, 3, 5, 6, 7), (6, 1, 3, 3, 3), padding=1, groups=3)
 

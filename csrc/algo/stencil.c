@@ -280,7 +280,8 @@ static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
     const int shares = job->rows.stride == step && job->rows.dilation == 1 && job->run_rows == kernel;
     if (step == 2 && job->columns.dilation > 1) return NPC_STENCIL_HALF;
     if (shares && kernel == 3) return step == 2 ? NPC_STENCIL_HALF_3 : NPC_STENCIL_3;
-    if (shares && kernel == 5 && step == 1) return NPC_STENCIL_5;
+    if (shares && kernel == 5) return step == 2 ? NPC_STENCIL_HALF_5 : NPC_STENCIL_5;
+    if (shares && kernel == 7 && step == 1) return NPC_STENCIL_7;
     return step == 2 ? NPC_STENCIL_HALF : NPC_STENCIL_ANY;
 }
 

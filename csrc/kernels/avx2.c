@@ -90,6 +90,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
+#define FREE_MASKS
 #define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_ps(p)
@@ -121,6 +122,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
+#define FREE_MASKS
 #define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_pd(p)
@@ -151,6 +153,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
+#define FREE_MASKS
 #define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
@@ -177,6 +180,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
+#define FREE_MASKS
 #define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))

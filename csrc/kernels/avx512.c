@@ -99,6 +99,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
+#define FREE_MASKS
 #define PIXELS 14
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_ps(p)
@@ -132,6 +133,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
+#define FREE_MASKS
 #define PIXELS 14
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_pd(p)
@@ -164,6 +166,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
+#define FREE_MASKS
 #define PIXELS 14
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)
@@ -190,6 +193,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
+#define FREE_MASKS
 #define PIXELS 14
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)

@@ -106,13 +106,15 @@ typedef struct {
 
 typedef void npc_stencil_kernel(const npc_stencil *tile);
 
-enum { NPC_STENCIL_HEIGHTS = 4, NPC_STENCIL_SHARED = 5 };
+enum { NPC_STENCIL_HEIGHTS = 4, NPC_STENCIL_SHARED = 7 };
 typedef enum {
     NPC_STENCIL_ANY,
     NPC_STENCIL_3,
     NPC_STENCIL_5,
+    NPC_STENCIL_7,
     NPC_STENCIL_HALF,
     NPC_STENCIL_HALF_3,
+    NPC_STENCIL_HALF_5,
     NPC_STENCIL_KERNELS
 } npc_stencil_kind;
 

@@ -24,24 +24,54 @@ static const char *refusal(const npc_plan *plan, const npc_algorithm *algorithm,
     return algorithm->worthwhile ? algorithm->worthwhile(plan) : NULL;
 }
 
-int npc_merge_axes(npc_problem *problem) {
-    int64_t pixels = 1;
-    for (int a = 0; a < problem->spatial_axes; a++) {
-        const npc_axis *axis = &problem->axis[a];
-        if (axis->kernel != 1 || axis->stride != 1 || axis->output != axis->input) return 0;
-        pixels *= axis->output;
+/* The first of the last axes along which each pixel is only multiplied. */
+static int first_of_one_tap(const npc_problem *problem) {
+    int first = problem->spatial_axes;
+    for (; first > 0; first--) {
+        const npc_axis *axis = &problem->axis[first - 1];
+        if (axis->kernel != 1 || axis->stride != 1 || axis->output != axis->input) break;
     }
+    return first;
+}
+
+int npc_merge_axes(npc_problem *problem) {
+    const int first = first_of_one_tap(problem);
+    int64_t pixels = 1;
+    if (problem->spatial_axes - first < 2) return 0;
+    for (int a = first; a < problem->spatial_axes; a++) pixels *= problem->axis[a].output;
     const npc_axis merged = {pixels, 1, pixels, 1, 1, 0};
-    if (problem->spatial_axes == 1) return 0;
-    problem->spatial_axes = 1;
-    problem->axis[0] = merged;
+    problem->axis[first] = merged;
+    problem->spatial_axes = first + 1;
     return 1;
 }
 
-int npc_axes_merge(const npc_problem *problem, const npc_tensor *tensor) {
-    for (int a = 0; a + 1 < problem->spatial_axes; a++)
-        if (tensor->stride[a] != tensor->stride[a + 1] * problem->axis[a + 1].input) return 0;
+static int merges(const npc_problem *given, const npc_tensor *tensor) {
+    for (int a = first_of_one_tap(given); a + 1 < given->spatial_axes; a++)
+        if (tensor->stride[a] != tensor->stride[a + 1] * given->axis[a + 1].input) return 0;
     return 1;
+}
+
+static void move_stride(npc_tensor *tensor, int from, int to) {
+    const int64_t stride = tensor->stride[from];
+    for (int a = from; a < to; a++) tensor->stride[a] = tensor->stride[a + 1];
+    tensor->stride[to] = stride;
+}
+
+int npc_merge_tensors(const npc_problem *given, npc_problem *problem, npc_tensors *tensors) {
+    const int first = first_of_one_tap(given), last = given->spatial_axes - 1;
+    if (merges(given, &tensors->input) && merges(given, &tensors->output)) {
+        tensors->input.stride[first] = tensors->input.stride[last];
+        tensors->output.stride[first] = tensors->output.stride[last];
+        return 1;
+    }
+    *problem = *given;
+    if (first == 0) return 0;
+    for (int a = first - 1; a < last - 1; a++) problem->axis[a] = given->axis[a + 1];
+    problem->axis[last - 1] = given->axis[first - 1];
+    move_stride(&tensors->input, first - 1, last - 1);
+    move_stride(&tensors->weight, first - 1, last - 1);
+    move_stride(&tensors->output, first - 1, last - 1);
+    return 0;
 }
 
 static npc_status make_unmerged(npc_plan *plan, const char *wanted) {
@@ -90,16 +120,12 @@ static npc_status run_strictly(const npc_plan *plan, const npc_tensors *tensors)
 static npc_status run_merged(const npc_plan *plan, const npc_tensors *tensors, const void *packed) {
     const npc_problem *given = &plan->given;
     npc_plan single = *plan;
-    single.merged = 0;
-    if (!npc_axes_merge(given, &tensors->input) || !npc_axes_merge(given, &tensors->output)) {
-        single.problem = *given;
-        make_unmerged(&single, npc_algorithm_name(plan->algorithm));
-        return npc_plan_run(&single, tensors, packed);
-    }
     npc_tensors merged = *tensors;
-    merged.input.stride[0] = tensors->input.stride[given->spatial_axes - 1];
-    merged.output.stride[0] = tensors->output.stride[given->spatial_axes - 1];
-    return npc_plan_run(&single, &merged, packed);
+    single.merged = 0;
+    if (npc_merge_tensors(given, &single.problem, &merged)) return npc_plan_run(&single, &merged, packed);
+    if (make_unmerged(&single, npc_algorithm_name(plan->algorithm)) != NPC_OK) make_unmerged(&single, NULL);
+    /* The packed weights of a single tap are alike. */
+    return npc_plan_run(&single, &merged, plan->problem.spatial_axes == 1 ? packed : NULL);
 }
 
 npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const void *packed) {

@@ -11,7 +11,7 @@ enum { NPC_RECIPE_WORDS = 24, NPC_MAX_ALGORITHMS = 16 };
 
 typedef struct {
     npc_problem problem;
-    npc_problem given; /* the problem as it was, where its axes were merged into one */
+    npc_problem given; /* the problem as it was, where its last axes were merged into one */
     int merged;
     const npc_isa *isa;
     const npc_kernels *kernels;
@@ -25,10 +25,12 @@ typedef struct {
 
 typedef enum { NPC_OK, NPC_NO_MEMORY, NPC_REFUSED, NPC_NOT_FINITE } npc_status;
 
-/* Kernels of one tap see neighbouring pixels alike, whatever rows they lie in: all axes become one. Whether they do. */
+/* A single tap along the last axes sees neighbouring pixels alike, whatever rows they lie in: those axes become one. Whether
+ * there are some. */
 int npc_merge_axes(npc_problem *problem);
-/* Whether the pixels of all axes follow one another with one stride. */
-int npc_axes_merge(const npc_problem *problem, const npc_tensor *tensor);
+/* Strides for that, where the pixels of those axes follow one another with one stride: then 1. Else `problem` becomes the
+ * given one, and the axis before those the next to last: as it is when they are merged, so that sums are the same. */
+int npc_merge_tensors(const npc_problem *given, npc_problem *problem, npc_tensors *tensors);
 
 const npc_algorithm *npc_algorithm_at(int i); /* the i-th best, NULL past the last */
 const char *npc_algorithm_name(const npc_algorithm *algorithm);

@@ -380,13 +380,7 @@ static npc_status run_merged(const npc_weight_gradient *plan, const npc_tensors 
     npc_weight_gradient single = *plan;
     npc_tensors merged = *tensors;
     single.merged = 0;
-    if (!npc_axes_merge(given, &tensors->input) || !npc_axes_merge(given, &tensors->output)) {
-        single.problem = *given;
-        npc_weight_gradient_make_unmerged(&single);
-    } else {
-        merged.input.stride[0] = tensors->input.stride[given->spatial_axes - 1];
-        merged.output.stride[0] = tensors->output.stride[given->spatial_axes - 1];
-    }
+    if (!npc_merge_tensors(given, &single.problem, &merged)) npc_weight_gradient_make_unmerged(&single);
     return npc_weight_gradient_run(&single, &merged);
 }
 

@@ -24,7 +24,7 @@ typedef struct {
 
 typedef struct {
     npc_problem problem; /* the convolution */
-    npc_problem given; /* the problem as it was, where its axes were merged into one */
+    npc_problem given; /* the problem as it was, where its last axes were merged into one */
     int merged;
     const npc_isa *isa;
     const npc_kernels *kernels;

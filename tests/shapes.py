@@ -140,6 +140,7 @@ VARIED = (
     Case((1, 4, 8, 21), (4, 1, 3, 3), padding=1, groups=4),
     Case((1, 9, 5, 7), (20, 9, 1, 1)),
     Case((2, 3, 37), (6, 3, 5), stride=2, padding=((3, 1),)),
+    Case((1, 9, 5, 3, 4), (20, 9, 3, 1, 1), padding=(1, 0, 0)),
     Case((1, 4, 5, 6, 7), (6, 2, 3, 2, 3), groups=2, padding=1, padding_mode="reflect"),
     Case((1, 1, 33, 40), (1, 1, 5, 5), padding=2),
     Case((1, 3, 14, 15), (8, 3, 3, 3), stride=2, dilation=2, padding="same", padding_mode="circular"),

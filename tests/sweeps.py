@@ -264,6 +264,13 @@ def many_axes():
     yield Case((1, 1, *[1] * 9, 5), (2, 1, *[1] * 9, 3))
 
 
+def last_axes_of_one_tap():
+    for k in (2, 3, 5):
+        yield Case((2, 40, 9, 5, 7), (33, 40, k, 1, 1), padding=(1, 0, 0))
+        yield Case((1, 4, 9, 6, 5), (4, 1, k, 1, 1), groups=4, stride=(2, 1, 1))
+    yield Case((1, 6, 7, 8, 3, 5), (20, 3, 3, 3, 1, 1), groups=2, padding=(1, 2, 0, 0), dilation=(1, 2, 3, 4))
+
+
 def kernels_in_pieces():
     """Kernels and strides that Winograd's algorithm takes apart, channels that fill vectors and that do not."""
     for kernel, stride in (((2, 2), 1), ((4, 4), 1), ((5, 5), 1), ((7, 7), 2), ((3, 3), 2), ((3, 3), 3), ((6, 4), 2),
@@ -320,6 +327,6 @@ SWEEPS = {
         wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, batches, groups, depthwise,
         strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
-        small_networks, kernels_in_pieces,
+        small_networks, kernels_in_pieces, last_axes_of_one_tap,
     )
 }  # fmt: skip

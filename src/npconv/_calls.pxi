@@ -168,7 +168,8 @@ cdef class Calls:
             return None
         first = self.first_place(options, input, weight)
         for i in range(PROBES):
-            found = self.places[(first + i) & (self.count - 1)]
+            with cython.critical_section(self):  # or another thread may free it, where there is no GIL
+                found = self.places[(first + i) & (self.count - 1)]
             if found is not None and (<_Call> found).is_like(options, function, input, weight, bias, settings):
                 return (<_Call> found).answer(input, weight, bias, out)
         return None
@@ -191,8 +192,9 @@ cdef class Calls:
         call.compiled = prepared.plan if type(prepared.plan) is CompiledPlan else None
         call.shape, call.is_kept = prepared.shape, prepared.allocate is kept_result
         first = self.first_place(prepared.options, input, weight)
-        for i in range(PROBES):
-            if self.places[(first + i) & (self.count - 1)] is None:
-                first += i
-                break
-        self.places[first & (self.count - 1)] = call
+        with cython.critical_section(self):
+            for i in range(PROBES):
+                if self.places[(first + i) & (self.count - 1)] is None:
+                    first += i
+                    break
+            self.places[first & (self.count - 1)] = call

@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True, auto_pickle=False
 """Turns a Problem into the C struct, drops the GIL and turns a status into an exception."""
 
+cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_FillInfo
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint64_t

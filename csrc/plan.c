@@ -98,6 +98,10 @@ size_t npc_plan_packed_bytes(const npc_plan *plan) {
     return plan->algorithm->packed_bytes ? plan->algorithm->packed_bytes(plan) : 0;
 }
 
+int64_t npc_plan_packed_order(const npc_plan *plan) {
+    return plan->algorithm->order ? plan->algorithm->order(plan) : 0;
+}
+
 int npc_plan_reads_plain_weights(const npc_plan *plan, const npc_tensor *weight) {
     return plan->algorithm->takes_plain_weights && npc_weights_have_plain_type(&plan->problem, weight);
 }

@@ -41,6 +41,8 @@ size_t npc_plan_workspace(const npc_plan *plan);
 
 /* Weights packed beforehand: as many bytes as told (0: this algorithm reads them as they are), for any number of runs. */
 size_t npc_plan_packed_bytes(const npc_plan *plan);
+/* What their order depends on besides the algorithm, the ISA, types and the weight's shape. */
+int64_t npc_plan_packed_order(const npc_plan *plan);
 /* Whether weights of this type, contiguous and aligned, are read as fast as packed ones. */
 int npc_plan_reads_plain_weights(const npc_plan *plan, const npc_tensor *weight);
 /* The most taps of kernels that, side by side as in the weight of a transpose, are read as fast as any; not 0: output

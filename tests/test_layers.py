@@ -39,6 +39,19 @@ def test_packed_weights_are_used_again_and_again(backend, dtype):
         numpy.testing.assert_allclose(layer(x), exact, rtol=0, atol=2e-6 * exact.max())
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [(2, 2), (3, 3), (5, 5), (7, 5)])
+def test_images_of_many_sizes(backend, kernel, stride):
+    """The same weights, for tiles of whatever size suits the image."""
+    weight = shapes.small_integers(numpy.random.default_rng(0), (32, 16, *kernel), "f4")
+    layer = npconv.Conv2d.from_weights(weight, stride=stride, padding=(kernel[0] // 2, kernel[1] // 2))
+    for size in ((60, 9), (7, 9), (14, 14), (5, 33), (60, 60), (28, 28), (60, 9)):
+        x = shapes.small_integers(numpy.random.default_rng(1), (1, 16, *size), "f4")
+        with npconv.options(precision="strict"):
+            exact = npconv.conv2d(x, weight, stride=stride, padding=(kernel[0] // 2, kernel[1] // 2))
+        numpy.testing.assert_allclose(layer(x), exact, rtol=0, atol=1e-5 * abs(exact).max())
+
+
 def test_results_that_are_not_finite_with_packed_weights(backend):
     weight, x = normal((32, 32, 3, 3)), normal((1, 32, 40, 40), seed=1)
     x[0, 3, 20, 20], x[0, 5, 0, 39] = numpy.nan, numpy.inf

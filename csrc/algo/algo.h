@@ -15,6 +15,8 @@ struct npc_algorithm {
     /* Bytes of the weights in this algorithm's own order, and the packing; 0 and NULL: it reads them as they are. */
     size_t (*packed_bytes)(const npc_plan *plan);
     void (*pack)(const npc_plan *plan, const npc_tensor *weight, void *packed);
+    /* Which of its orders that is, where the sizes of the image decide; NULL: there is one. */
+    int64_t (*order)(const npc_plan *plan);
     /* Weights that lie plainly in memory are given in place of packed ones where this is so. */
     int takes_plain_weights;
     /* Not 0: weights whose output channels lie side by side are packed as fast as any, and so are those whose kernels do, up

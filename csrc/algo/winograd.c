@@ -120,6 +120,12 @@ void npc_winograd_pack(const npc_plan *plan, const npc_tensor *weight, void *pac
     npc_winograd_pack_all(plan, (npc_winograd_kind)r.kind, weight, packed);
 }
 
+int64_t npc_winograd_order(const npc_plan *plan) {
+    npc_winograd_recipe r;
+    memcpy(&r, plan->recipe, sizeof r);
+    return r.kind;
+}
+
 static void prepare(npc_plan *plan) { npc_winograd_prepare(plan, kind_of(plan)); }
 
 static void place_workspace(npc_winograd_item *item, int thread) {
@@ -322,6 +328,7 @@ const npc_algorithm npc_algorithm_winograd = {
     .prepare = prepare,
     .packed_bytes = npc_winograd_packed_bytes,
     .pack = npc_winograd_pack,
+    .order = npc_winograd_order,
     .turns_taps = INT64_MAX,
     .run = npc_winograd_run,
 };

@@ -130,6 +130,7 @@ const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind
 void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind);
 size_t npc_winograd_packed_bytes(const npc_plan *plan);
 void npc_winograd_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
+int64_t npc_winograd_order(const npc_plan *plan);
 const char *npc_winograd_2x2_applicable(const npc_plan *plan);
 npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
                             char *workspace);

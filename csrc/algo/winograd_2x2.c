@@ -24,6 +24,7 @@ const npc_algorithm npc_algorithm_winograd_2x2 = {
     .prepare = prepare,
     .packed_bytes = npc_winograd_packed_bytes,
     .pack = npc_winograd_pack,
+    .order = npc_winograd_order,
     .turns_taps = INT64_MAX,
     .run = npc_winograd_run,
 };

@@ -95,6 +95,7 @@ cdef extern from "plan.h" nogil:
     npc_status npc_plan_make(npc_plan *plan, const char *wanted)
     size_t npc_plan_workspace(const npc_plan *plan)
     size_t npc_plan_packed_bytes(const npc_plan *plan)
+    int64_t npc_plan_packed_order(const npc_plan *plan)
     int npc_plan_reads_plain_weights(const npc_plan *plan, const npc_tensor *weight)
     int64_t npc_plan_turns_taps(const npc_plan *plan)
     void npc_plan_pack(const npc_plan *plan, const npc_tensor *weight, void *packed)

@@ -170,8 +170,8 @@ cdef class CompiledPlan:
         if npc_plan_packed_bytes(&self.plan) == 0 or npc_plan_reads_plain_weights(&self.plan, weight):
             return None
         return (
-            self.algorithm, self.isa, <int> self.plan.problem.scalar, self.plan.problem.parts,
-            <int> weight.scalar, weight.parts, weight.swapped,
+            self.algorithm, self.isa, npc_plan_packed_order(&self.plan),
+            <int> self.plan.problem.scalar, self.plan.problem.parts, <int> weight.scalar, weight.parts, weight.swapped,
         )
 
     def pack(self, weight):

@@ -159,6 +159,26 @@ def long_kernels_1d():
         yield Case((1, 3, n), (5, 3, k), stride=s, padding=k // 2)
 
 
+def long_rows():
+    """What Fourier transforms cut: blocks that end anywhere, kernels in parts, lines of every remainder, phases."""
+    for w in (*range(15, 60, 3), 97, 128, 211):
+        yield Case((1, 2, 3, w), (3, 2, 2, 15))
+    for h in (*range(1, 20), 31, 32, 33, 48, 65):
+        yield Case((1, 1, h, 40), (2, 1, 3, 9), padding=(1, 4))
+    for n, k in ((4000, 1000), (3000, 300), (2000, 129), (700, 699), (700, 700), (64, 33)):
+        yield Case((1, 1, n), (1, 1, k))
+        yield Case((2, 2, n // 2), (3, 2, k // 2), padding=k // 4)
+    for outputs in range(1, 6):
+        yield Case((2, 4, 18, 40), (2 * outputs, 2, 3, 11), groups=2, padding=(1, 5), activation="relu")
+    for stride in ((3, 2), (2, 3), (1, 4), (7, 1)):
+        yield Case((1, 2, 37, 90), (3, 2, 5, 20), stride=stride, padding=(2, 7))
+    yield Case((1, 2, 40, 70), (2, 2, 4, 17), dilation=(3, 1), padding=(4, 8))
+    for mode in MODES:
+        yield Case((1, 2, 20, 50), (3, 2, 5, 21), padding=(2, 10), padding_mode=mode)
+        yield Case((1, 1, 90), (1, 1, 41), padding=20, padding_mode=mode)
+    yield Case((1, 2, 4, 9, 40), (3, 2, 2, 3, 16), stride=(2, 1, 1), padding=(1, 1, 8), activation="tanh")
+
+
 def batches():
     for n in (0, 1, 2, 3, 5, 8, 17):
         yield Case((n, 3, 6, 7), (4, 3, 3, 3), padding=1)
@@ -324,8 +344,8 @@ SWEEPS = {
         widths_depthwise,
         widths_depthwise_stride_2, heights, output_channels, output_channels_pointwise, input_channels,
         input_channels_pointwise, channel_pairs, large_channel_counts, long_reductions, kernels_of_three,
-        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, batches, groups, depthwise,
-        strides_and_dilations,
+        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, long_rows, batches, groups,
+        depthwise, strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
         small_networks, kernels_in_pieces, last_axes_of_one_tap,
     )

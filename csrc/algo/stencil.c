@@ -26,9 +26,12 @@ enum {
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
-    FEW_IMAGES = 4,           /* from so many on it is too much to convert them again */
-    STAGED = 2,               /* times the pixels of packed planes may be converted */
-    ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
+    FEW_ROWS = 4,
+    MOST_WAITS = 15, /* columns of a kernel for which a vector of so few rows waits; others go on meanwhile */
+    MOST_STRIDED_ROWS = 7, /* of a kernel: from then on it pays to separate pixels beforehand */
+    FEW_IMAGES = 4, /* from so many on it is too much to convert them again */
+    STAGED = 2, /* times the pixels of packed planes may be converted */
+    ITEM_WORK = 50 * 1000, /* multiplications that pay for handing out an item */
     THREAD_WORK = 200 * 1000, /* and for waking a thread */
 };
 
@@ -93,9 +96,26 @@ static int converts_in_vain(const npc_problem *problem) {
 
 /* A single row has a single sum a vector, whose additions wait for each other. */
 static const char *worthwhile(const npc_plan *plan) {
-    const int few_rows = npc_rows(&plan->problem).output < 4;
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
     if (converts_in_vain(&plan->problem)) return "each output channel would convert all pixels again";
-    return few_rows && npc_columns(&plan->problem).kernel > 4 ? "too few rows to sum at once" : NULL;
+    if (rows.output < FEW_ROWS && columns.kernel > MOST_WAITS) return "too few rows to sum at once";
+    return columns.stride > 1 && rows.kernel > MOST_STRIDED_ROWS ? "strided rows are better packed" : NULL;
+}
+
+/* Vectors of pixels that a tap takes cycles for, as winograd_blocking.c counts them, and those of the result. */
+double npc_stencil_cycles(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    if (applicable(plan) || worthwhile(plan)) return 0;
+    const int neighbours = rows.dilation == 1 && rows.stride == columns.stride;
+    double tap = columns.stride == 2 ? 3.2 : 2.6;
+    if (neighbours && columns.stride == 1 && rows.kernel > 3) tap = 1.35;
+    if (neighbours && (rows.kernel == 3 || rows.kernel == 5 || (rows.kernel == 7 && columns.stride == 1)))
+        tap = columns.stride == 2 ? 2.6 : 1.15;
+    if (rows.output < FEW_ROWS) tap = 4;
+    const double vectors = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
+    return (double)problem->batch * (double)problem->output_channels * (double)npc_outer_outputs(problem) *
+           vectors * (double)(npc_group_inputs(problem)) * (tap * (double)npc_taps(problem) + 10);
 }
 
 /* Kernels mask what lies outside the input. */

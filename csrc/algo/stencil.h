@@ -54,6 +54,9 @@ typedef struct {
     npc_stencil tile; /* holds what is the same for all channels */
 } npc_stencil_item;
 
+/* Roughly its cycles; 0 where it does not take the problem. */
+double npc_stencil_cycles(const npc_plan *plan);
+
 /* stencil_rows.c: rows of one input channel at one outer tap, where they lie, converted, or packed. */
 void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap);
 /* Offsets of the taps for the band's first vector. */

@@ -47,6 +47,7 @@ const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind
     if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute) ||
         !plan->kernels->winograd.gather)
         return "only for float32 and float64";
+    if (!plan->kernels->winograd.input[kind]) return "no tiles for stride 2 in plain C";
     if (rows.stride % shape->stride || columns.stride % shape->stride) return "only for stride 2";
     if (npc_winograd_pieces(problem, kind) > NPC_WINOGRAD_PIECES) return "too large a kernel";
     if (npc_outer_taps(problem) > MOST_OUTER_TAPS || npc_taps(problem) > NPC_WINOGRAD_TAPS)
@@ -91,6 +92,12 @@ static const char *worthwhile(const npc_plan *plan) {
     if (!npc_winograd_2x2_applicable(plan) && npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < cycles)
         return "tiles of 2x2 would cost less";
     return cycles < npc_winograd_direct_cycles(plan) ? NULL : "its transforms would cost more than they save";
+}
+
+double npc_winograd_least_cycles(const npc_plan *plan) {
+    const double direct = npc_winograd_direct_cycles(plan);
+    const double cycles = applicable(plan) ? direct : npc_winograd_cycles(plan, kind_of(plan));
+    return cycles < direct ? cycles : direct;
 }
 
 void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {

@@ -125,7 +125,10 @@ void npc_winograd_transform_input(const npc_winograd_item *item, const char *ima
 void npc_winograd_transform_output(const npc_winograd_item *item, char *result, int64_t first,
                                    int64_t vectors);
 
-/* winograd.c: what the algorithms of this family have in common. */
+/* winograd.c: its cycles, or those of plain sums where they are less. */
+double npc_winograd_least_cycles(const npc_plan *plan);
+
+/* What the algorithms of this family have in common. */
 const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind);
 void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind);
 size_t npc_winograd_packed_bytes(const npc_plan *plan);

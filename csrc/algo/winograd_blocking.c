@@ -228,7 +228,8 @@ double npc_winograd_direct_cycles(const npc_plan *plan) {
     const double read = bytes > LAST_CACHE ? bytes / 4 : 0;
     const double blocked = pieces * (inputs * taps * vectors * pixels + pack + 8 * vectors * pixels) + 1300 +
                            (plan->prepacked ? 0 : 2.5 * elements);
+    const double tap = outputs > 1 ? 1.1 : 2.1; /* a single output has loads of its own */
     const double direct =
-        pieces * (1.1 * inputs * taps * outputs * wide + pack + 11 * outputs / lanes * pixels) + 800;
+        pieces * (tap * inputs * taps * outputs * wide + pack + 11 * outputs / lanes * pixels) + 800;
     return (blocked < direct ? blocked : direct) + read;
 }

@@ -110,6 +110,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define SUBTRACT(a, b) _mm256_sub_ps(a, b)
 #define MULTIPLY(a, b) _mm256_mul_ps(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define MULTIPLY_SUBTRACT(a, b, c) _mm256_fmsub_ps(a, b, c)
 #define CLIP(v, low, high)                                                                                   \
     _mm256_min_ps(high, _mm256_max_ps(low, v)) /* a NaN is the second operand, and stays */
 #include "template.inc"
@@ -142,6 +143,7 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define SUBTRACT(a, b) _mm256_sub_pd(a, b)
 #define MULTIPLY(a, b) _mm256_mul_pd(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define MULTIPLY_SUBTRACT(a, b, c) _mm256_fmsub_pd(a, b, c)
 #define CLIP(v, low, high) _mm256_min_pd(high, _mm256_max_pd(low, v))
 #include "template.inc"
 

@@ -121,6 +121,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define SUBTRACT(a, b) _mm512_sub_ps(a, b)
 #define MULTIPLY(a, b) _mm512_mul_ps(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define MULTIPLY_SUBTRACT(a, b, c) _mm512_fmsub_ps(a, b, c)
 #define CLIP(v, low, high)                                                                                   \
     _mm512_min_ps(high, _mm512_max_ps(low, v)) /* a NaN is the second operand, and stays */
 #include "template.inc"
@@ -155,6 +156,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define SUBTRACT(a, b) _mm512_sub_pd(a, b)
 #define MULTIPLY(a, b) _mm512_mul_pd(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm512_fmadd_pd(a, b, c)
+#define MULTIPLY_SUBTRACT(a, b, c) _mm512_fmsub_pd(a, b, c)
 #define CLIP(v, low, high) _mm512_min_pd(high, _mm512_max_pd(low, v))
 #include "template.inc"
 
@@ -194,7 +196,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define FREE_MASKS
-#define PIXELS 14
+#define PIXELS 6 /* products are slow enough for loads to be free, and the library smaller */
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi64(MASK8(n), p)

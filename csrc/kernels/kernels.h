@@ -16,7 +16,7 @@
  *     output[m][j] = (*bias or 0 + sum over r, c of
  *                     weights[r][c] * rows[m * row_stride + r * row_dilation][columns[c] + at + j])
  *                    + (output[m][j] if accumulate),
- *   in an order that is the same for all heights of a kind.
+ *   in an order that is the same for all heights of a kind, but for 1 and 2 of HALF_5, which are those of HALF.
  * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1. The HALF ones read every
  *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 takes as many kernel rows with row_stride 2,
  *   row_dilation 1 and columns that are neighbours.
@@ -47,7 +47,7 @@
  *                         weights[kernel_rows[r] + t] * input[rows[r] + columns[t] + j]
  *   in that order, for 2 * j + p < width; pixels outside 0 <= columns[t] + j < extent are zeros, never read.
  *
- * winograd: the steps of algo/winograd.c, NULL where an ISA or type has none. Vectors lie along channels, LANES of them:
+ * winograd: the steps of algo/winograd.c, NULL where an ISA or type has none, or none for a kind. Vectors lie along channels, LANES of them:
  * a pixel, a tile's element or a weight is a vector, and an array of them a run of vectors.
  * - gather: pixels[x] = (rows[0][x], rows[1][x], ...), `channels` rows channel_stride apart, zeros outside [from, to);
  *   whole groups of LANES pixels are stored.
@@ -61,6 +61,17 @@
  *   in order of c; LANES channels of a tile are a vector, tiles are neighbours, the next LANES are input_stride further.
  * - output: `tiles` tiles side by side of which all points are neighbouring vectors become rows[i] + j * column_step, with
  *   the bias vector added and clipped; returns whether all were finite before.
+ *
+ * fft: the steps of algo/fft.c, NULL where an ISA or type has none. A point is a complex number for each of LANES lines: a
+ * vector of real parts and one of imaginary parts, which lies `imaginary` further.
+ * - forward[0], of radix 2, and forward[1], of radix 4: polynomials of 2 or 4 * span points, `blocks` of them one after the other,
+ *   modulo x^(2 or 4 * span) - roots[node]^2, the next modulo that of the next node, become 2 or 4 of span points each, modulo x^span -+
+ *   roots[node] or, of radix 4, what radix 2 makes of these. Of radix 2 there is one block.
+ * - backward: their inverses, times 2 or 4.
+ * - product[outputs - 1][log2 of vectors]: for each point, `vectors` vectors of lines of `outputs` outputs,
+ *       output[k][v] = sum over r of weights[r][k] * input[offsets[r] + v * LANES]
+ *   in order of r. Points of the output follow one another: vectors of real parts, then as many of imaginary parts.
+ * - finish: adds the bias to `count` vectors and clips them, in place; returns whether all were finite before.
  *
  * All strides and offsets count elements of the compute type.
  */
@@ -250,6 +261,38 @@ typedef struct {
     npc_winograd_product_kernel *product[NPC_WINOGRAD_VECTORS][NPC_WINOGRAD_TILES];
 } npc_winograd;
 
+typedef struct {
+    const void *source, *roots;
+    void *target;
+    int64_t source_step, source_imaginary, target_step, target_imaginary;
+    int64_t node, blocks, span;
+} npc_fft_pass;
+
+typedef struct {
+    const void *input, *weights;
+    const int64_t *offsets;
+    void *output;
+    int64_t points, reduction, input_step, input_imaginary, output_stride;
+} npc_fft_product;
+
+typedef struct {
+    void *pixels;
+    const void *bias; /* NULL: none */
+    int64_t count;
+    int clip;
+    double low, high;
+} npc_fft_finish;
+
+enum { NPC_FFT_OUTPUTS = 2, NPC_FFT_VECTORS = 3 };
+
+typedef void npc_fft_pass_kernel(const npc_fft_pass *pass);
+
+typedef struct {
+    npc_fft_pass_kernel *forward[2], *backward[2];
+    void (*product[NPC_FFT_OUTPUTS][NPC_FFT_VECTORS])(const npc_fft_product *run);
+    int (*finish)(const npc_fft_finish *run);
+} npc_fft;
+
 /* What an ISA offers for one compute type: gemm[m - 1][v - 1] for m <= rows and v <= vectors, stencils of 1, 2, 4 ... rows
  * up to stencil_rows. */
 typedef struct {
@@ -266,6 +309,7 @@ typedef struct {
     void (*end_streams)(void); /* NULL where nothing is streamed */
     int dot_pair_taps; /* the most of two */
     npc_winograd winograd;
+    npc_fft fft;
 } npc_kernels;
 
 typedef struct {

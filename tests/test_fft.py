@@ -1,0 +1,63 @@
+"""Long kernels, of which Fourier transforms take the rows."""
+
+import engines
+import numpy
+import oracle
+import pytest
+
+import npconv
+
+pytestmark = pytest.mark.skipif(engines.compiled_core() is None, reason="the compiled build takes transforms")
+
+LONG = [((1, 1, 4000), (1, 1, 300)), ((1, 1, 120, 130), (1, 1, 31, 31)), ((1, 16, 900), (16, 16, 63)),
+        ((2, 8, 40, 50), (8, 1, 21, 21))]  # fmt: skip
+
+
+def arrays(input, weight, dtype="f4"):
+    random = numpy.random.default_rng(4)
+    return [random.standard_normal(shape).astype(dtype) for shape in (input, weight)]
+
+
+@pytest.mark.parametrize(("input", "weight"), LONG)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_long_kernels_are_transformed_but_for_strict_sums(input, weight, dtype):
+    x, w = arrays(input, weight, dtype)
+    groups = input[1] // weight[1]
+    with npconv.options(backend="compiled"):
+        assert npconv.explain(x, w, groups=groups).algorithm == "fft"
+        with npconv.options(precision="strict"):
+            assert npconv.explain(x, w, groups=groups).algorithm != "fft"
+        assert npconv.explain(x.astype("i4"), w.astype("i4"), groups=groups).algorithm != "fft"
+
+
+@pytest.mark.parametrize(("input", "weight"), LONG)
+def test_as_exact_as_plain_sums(input, weight):
+    """Within 2e-6 of the largest result, though its errors are those of a sum of squares."""
+    x, w = arrays(input, weight)
+    groups = input[1] // weight[1]
+    expected = oracle.convolve(x.astype("f8"), w.astype("f8"), groups=groups)
+    with npconv.options(backend="compiled", algorithm="fft"):
+        actual = npconv.conv(x, w, groups=groups)
+    assert not oracle.difference_rounded(actual, expected, None, 2e-6)
+
+
+def test_layers_take_signals_of_any_length():
+    """Their lengths decide on the transforms, and those on the order of packed weights."""
+    w = arrays((1,), (2, 1, 400))[1]
+    with npconv.options(backend="compiled", algorithm="fft"):
+        layer = npconv.Conv1d.from_weights(w, padding=200)
+        for length in (400, 1000, 3000, 20000, 700, 100000, 400):
+            x = arrays((1, 1, length), (1,))[0]
+            with npconv.options(precision="strict", algorithm=None):
+                expected = npconv.conv1d(x.astype("f8"), w.astype("f8"), padding=200)
+            assert not oracle.difference_rounded(layer(x), expected, None, 2e-6), length
+
+
+@pytest.mark.parametrize("isa", [e.isa for e in engines.ENGINES if e.algorithm == "fft"])
+def test_silence_stays_silent(isa):
+    """Lines of zeros give zeros, and what is heard elsewhere is not felt beyond the windows of its block."""
+    x, w = arrays((1, 1, 30000), (1, 1, 501))
+    x[..., 3000:25000] = 0
+    with npconv.options(backend="compiled", isa=isa, algorithm="fft"):
+        result = npconv.conv1d(x, w)
+    assert not result[..., 8000:20000].any()

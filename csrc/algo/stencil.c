@@ -23,6 +23,7 @@ enum {
     MOST_SPAN = 1 << 12,      /* rows or columns that a kernel reaches over */
     MOST_REDUCTION = 64,      /* input channels and outer taps: each reads the sums again */
     RUN = 512,                /* taps summed before their sum joins the others: keeps the error down */
+    MOST_IMAGES = 16,         /* summed at once: their rows under a vector stay in a first-level cache */
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
@@ -128,6 +129,12 @@ static int can_stage(const npc_problem *problem) {
     return masks(problem) && (problem->compute == NPC_COMPUTE_u32 || problem->compute == NPC_COMPUTE_u64);
 }
 
+/* By kernels for three rows, where an ISA has them. */
+static int64_t images_at_once(const npc_problem *problem) {
+    const int64_t images = npc_group_inputs(problem) * npc_outer_taps(problem);
+    return npc_rows(problem).kernel == 3 ? npc_min(images, MOST_IMAGES) : 1;
+}
+
 static void prepare(npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
@@ -149,7 +156,8 @@ static void prepare(npc_plan *plan) {
         npc_aligned_bytes((npc_max(planes.elements, recipe.stages ? staged : 0) + 2 * lanes) * size);
     recipe.zero_bytes = npc_aligned_bytes(
         (recipe.band_columns * columns.stride + (columns.kernel - 1) * columns.dilation + 4 * lanes) * size);
-    recipe.row_bytes = npc_aligned_bytes(recipe.listed_rows * (int64_t)sizeof(void *));
+    recipe.images = images_at_once(problem);
+    recipe.row_bytes = npc_aligned_bytes(recipe.images * recipe.listed_rows * (int64_t)sizeof(void *));
     recipe.column_bytes = npc_aligned_bytes(columns.kernel * (int64_t)(sizeof(int64_t) + 2 * sizeof(int)));
     recipe.sum_bytes = npc_aligned_bytes(recipe.band_rows * npc_round_up(recipe.band_columns, lanes) * size);
     plan->thread_bytes = (size_t)(recipe.plane_bytes + recipe.zero_bytes + recipe.row_bytes +
@@ -233,20 +241,23 @@ static void run_band(npc_stencil_item *item, int64_t k) {
         start = (const char *)&bias;
     }
     const char *weights = job->weights + k * images * kernel_rows * row_size;
-    for (int64_t i = 0; i < images; i++) {
-        const int64_t channel = job->outer_taps == 1 ? i : i / job->outer_taps;
-        npc_stencil_list_rows(item, channel, i - channel * job->outer_taps);
+    for (int64_t i = 0; i < images; i += tile->images) {
+        tile->images = npc_min(job->images, images - i);
+        for (int64_t place = 0; place < tile->images; place++) {
+            const int64_t channel = job->outer_taps == 1 ? i + place : (i + place) / job->outer_taps;
+            npc_stencil_list_rows(item, channel, i + place - channel * job->outer_taps, place);
+        }
         if (!item->listed) npc_stencil_list_columns(item);
         item->listed = 1;
         for (int64_t first = 0; first < kernel_rows; first += job->run_rows) {
             const int starts = i == 0 && first == 0,
-                      ends = i + 1 == images && first + job->run_rows >= kernel_rows;
+                      ends = i + tile->images == images && first + job->run_rows >= kernel_rows;
             tile->kernel_rows = npc_min(job->run_rows, kernel_rows - first);
             tile->weights = weights + (i * kernel_rows + first) * row_size;
             tile->bias = starts && problem->has_bias ? start : NULL;
             tile->accumulate = !starts;
             tile->clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
-            run_columns(item, first, images == 1 && job->run_rows == kernel_rows);
+            run_columns(item, first, starts && ends);
         }
     }
     finish_band(item);
@@ -260,6 +271,7 @@ static void prepare_tile(npc_stencil_item *item) {
         job->stores ? npc_row_stride(job->problem, &job->tensors->output) / job->size : item->band.columns;
     tile->to = item->to;
     tile->kernel_columns = job->columns.kernel;
+    tile->image_rows = job->recipe->listed_rows;
     tile->row_stride = job->rows.stride;
     tile->row_dilation = job->rows.dilation;
     tile->streams = job->streams;
@@ -322,12 +334,17 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.outputs = npc_group_outputs(problem);
     job.outer_taps = npc_outer_taps(problem);
     job.size = (int64_t)npc_compute_size(problem->compute);
+    job.images = 1;
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
     const int plain =
         npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
     job.stages = recipe.stages && !plain;
     job.reads_in_place = masks(problem) && (plain || job.stages);
     job.kernel = kernel_of(&job);
+    npc_stencil_kernel *const own = plan->kernels->stencil[job.kernel][0];
+    if (job.reads_in_place && !job.stages && own != plan->kernels->stencil[NPC_STENCIL_ANY][0] &&
+        own != plan->kernels->stencil[NPC_STENCIL_HALF][0])
+        job.images = recipe.images;
     job.plain_bias =
         npc_is_compute(tensors->bias.scalar, problem->compute) && !tensors->bias.swapped &&
         ((uintptr_t)tensors->bias.data | (uintptr_t)tensors->bias.channel_stride) % (uintptr_t)job.size == 0;
@@ -337,7 +354,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     /* Not what is read again, to add to it. */
     job.streams = job.stores && !job.activates && job.rows.output >= plan->kernels->stencil_rows &&
-                  job.run_rows == job.rows.kernel && job.inputs * job.outer_taps == 1 &&
+                  job.run_rows == job.rows.kernel && job.inputs * job.outer_taps == job.images &&
                   npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *

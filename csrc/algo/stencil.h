@@ -9,6 +9,7 @@ typedef struct {
     int64_t band_rows, band_columns;
     int64_t channels;     /* output channels of an item */
     int64_t listed_rows;  /* padded input rows under a band */
+    int64_t images;       /* input channels and outer taps summed at once, where rows are read in place */
     int64_t reach;        /* columns from the first one that the band's vectors read to the last */
     int64_t stages; /* rows that are not plain are converted as they lie: little more than planes take */
     int64_t plane_bytes, zero_bytes, row_bytes, column_bytes, sum_bytes; /* of a thread's workspace */
@@ -27,6 +28,7 @@ typedef struct {
         outer_taps; /* of a group: divisions are slow, and a channel's work may be small */
     int64_t size; /* bytes of a compute element */
     int64_t run_rows; /* kernel rows at a time */
+    int64_t images;   /* at a time */
     npc_stencil_kind kernel;
     int reads_in_place; /* the input, or the rows that are converted as they lie */
     int stages; /* converts them */
@@ -57,8 +59,9 @@ typedef struct {
 /* Roughly its cycles; 0 where it does not take the problem. */
 double npc_stencil_cycles(const npc_plan *plan);
 
-/* stencil_rows.c: rows of one input channel at one outer tap, where they lie, converted, or packed. */
-void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap);
+/* stencil_rows.c: rows of one input channel at one outer tap, where they lie, converted, or packed; as the `place`-th image
+ * of a tile. */
+void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap, int64_t place);
 /* Offsets of the taps for the band's first vector. */
 void npc_stencil_list_columns(npc_stencil_item *item);
 /* Lanes of the vector at the band's column `at` that lie inside the input; 0 where all do, under every tap. */

@@ -43,7 +43,7 @@ static stencil_image stage_rows(const npc_stencil_item *item, const char *image)
     return staged;
 }
 
-static void list_rows_in_place(const npc_stencil_item *item, stencil_image image) {
+static void list_rows_in_place(const npc_stencil_item *item, stencil_image image, const void **listed) {
     const npc_stencil_job *job = item->job;
     const int64_t first = item->band.row * job->rows.stride - job->rows.before;
     const int64_t count =
@@ -53,9 +53,9 @@ static void list_rows_in_place(const npc_stencil_item *item, stencil_image image
     /* Columns are counted from the input's first, so the zeros begin where the band does. */
     const char *zeros =
         item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
-    for (int64_t i = 0; i < low; i++) item->rows[i] = zeros;
-    for (int64_t i = low; i < high; i++) item->rows[i] = image.first + (first + i) * image.stride;
-    for (int64_t i = high; i < count; i++) item->rows[i] = zeros;
+    for (int64_t i = 0; i < low; i++) listed[i] = zeros;
+    for (int64_t i = low; i < high; i++) listed[i] = image.first + (first + i) * image.stride;
+    for (int64_t i = high; i < count; i++) listed[i] = zeros;
 }
 
 /* a / stride, rounded up, for the strides that are read in place: 1 and 2. Division is slow. */
@@ -93,7 +93,7 @@ int npc_stencil_list_lanes(npc_stencil_item *item, int64_t at) {
     return 1;
 }
 
-void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap) {
+void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap, int64_t place) {
     const npc_stencil_job *job = item->job;
     const npc_tensor *input = &item->input;
     if (job->reads_in_place) {
@@ -101,7 +101,7 @@ void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap)
         stencil_image rows = {image ? image + channel * input->channel_stride : NULL,
                               npc_row_stride(job->problem, input)};
         if (rows.first && job->stages) rows = stage_rows(item, rows.first);
-        list_rows_in_place(item, rows);
+        list_rows_in_place(item, rows, item->rows + place * job->recipe->listed_rows);
         return;
     }
     const npc_taps_block taps = {channel, 1, tap, 1, 0, job->rows.kernel, 0, job->columns.kernel};

@@ -164,7 +164,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define V __m512i
 #define NAME(x) x##_u32
 #define LANES 16
-#define ROWS 8
+#define ROWS 4
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
@@ -191,7 +191,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define V __m512i
 #define NAME(x) x##_u64
 #define LANES 8
-#define ROWS 8
+#define ROWS 4
 #define VECTORS 3
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8

@@ -12,11 +12,12 @@
  * - streams: whole vectors may be stored past the caches, all of which then begin at multiples of their size; nothing is
  *   accumulated. Other threads see them after end_streams, called by the thread that stored them.
  *
- * stencil: `rows` neighbouring rows of one output channel x `vectors` neighbouring vectors of pixels, for one input channel,
- *     output[m][j] = (*bias or 0 + sum over r, c of
- *                     weights[r][c] * rows[m * row_stride + r * row_dilation][columns[c] + at + j])
+ * stencil: `rows` neighbouring rows of one output channel x `vectors` neighbouring vectors of pixels, for `images`
+ *   input channels and outer taps,
+ *     output[m][j] = (*bias or 0 + sum over i, r, c of
+ *                     weights[i][r][c] * rows[i * image_rows + m * row_stride + r * row_dilation][columns[c] + at + j])
  *                    + (output[m][j] if accumulate),
- *   in an order that is the same for all heights of a kind, but for 1 and 2 of HALF_5, which are those of HALF.
+ *   each i summed for itself, of which only 3 and HALF_3 take more than one, in an order that is the same for all heights of a kind, but for 1 and 2 of HALF_5, which are those of HALF.
  * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1. The HALF ones read every
  *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 takes as many kernel rows with row_stride 2,
  *   row_dilation 1 and columns that are neighbours.
@@ -108,7 +109,8 @@ typedef struct {
     const int *from, *to;
     void *output;
     const void *bias;
-    int64_t at, vectors, kernel_rows, kernel_columns, row_stride, row_dilation, output_stride;
+    int64_t at, vectors, images, image_rows, kernel_rows, kernel_columns, row_stride, row_dilation,
+        output_stride;
     int last;
     int accumulate;
     int clip, streams;

@@ -47,6 +47,31 @@ def test_what_makes_calls_different(backend):
     check(numpy.moveaxis(IMAGE, 1, 3).copy().transpose(0, 3, 1, 2), WEIGHT, BIAS)
 
 
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="the extension remembers calls")
+def test_kinds_of_calls_do_not_push_each_other_out(monkeypatch):
+    """Six kinds of one shape, while calls are made that are never found again."""
+    slow = []
+
+    def counted(*arguments, **more):
+        slow.append(arguments)
+        return prepare(*arguments, **more)
+
+    monkeypatch.setattr(functional, "prepare", counted)
+    image = numpy.zeros((1, 2, 9, 11), "f4")
+    kinds = [dict(zip(("bias", "activation", "dilation", "stride"), kind, strict=True))
+             for kind in ((None, None, 1, 1), (BIAS, None, 1, 1), (None, "relu", 1, 1), (None, None, 2, 1),
+                          (None, None, 1, 2), (None, None, 1, 3))]  # fmt: skip
+    weight = numpy.zeros((4, 2, 3, 3), "f4")
+    with npconv.options(backend="compiled"):
+        for kind in kinds * 3:
+            npconv.conv2d(image, weight, out=numpy.empty((1, 4, 7, 18), "f4")[..., ::2], activation="tanh")
+            npconv.conv2d(image, weight, **kind)
+        slow.clear()
+        for kind in kinds * 10:
+            npconv.conv2d(image, weight, **kind)
+    assert not slow
+
+
 def test_many_axes(backend):
     """More than those of calls that are found again."""
     image, weight = numpy.arange(2.0**9).reshape([2] * 9), numpy.ones((3, 2, *[2] * 7))

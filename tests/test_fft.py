@@ -51,6 +51,7 @@ def test_layers_take_signals_of_any_length():
             with npconv.options(precision="strict", algorithm=None):
                 expected = npconv.conv1d(x.astype("f8"), w.astype("f8"), padding=200)
             assert not oracle.difference_rounded(layer(x), expected, None, 2e-6), length
+    assert len(layer._weights.packed) > 1
 
 
 @pytest.mark.parametrize("isa", [e.isa for e in engines.ENGINES if e.algorithm == "fft"])

@@ -139,25 +139,46 @@ cdef class _Call:
         return out
 
 
+cdef inline uint64_t mixed(uint64_t hash, uint64_t value) noexcept:
+    return (hash ^ value) * <uint64_t> 0x9E3779B97F4A7C15
+
+
+cdef extern from "Python.h":
+    Py_ssize_t PyObject_Hash(object value) noexcept  # of integers and strings, which have one
+
+
+cdef inline uint64_t mixed_with(uint64_t hash, setting) noexcept:
+    if type(setting) is int or type(setting) is str:
+        return mixed(hash, <uint64_t> PyObject_Hash(setting))
+    return hash
+
+
 cdef class Calls:
     """Calls with plain arguments: the next one of a kind costs no more than finding it here."""
 
     cdef list places
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, turn
 
     def __cinit__(self, Py_ssize_t count):
-        """`count`, a power of 2, is how many calls are remembered at most."""
+        """`count`, a power of 2, is how many places there are; each call may be at PROBES of them."""
         self.places = [None] * count
         self.count = count
 
-    cdef Py_ssize_t first_place(self, options, input, weight):
-        cdef uint64_t hash = <size_t> <void *> options
+    cdef Py_ssize_t first_place(self, options, input, weight, bias, tuple settings):
+        cdef uint64_t hash = mixed(<size_t> <void *> options, bias is None)
         cdef int a
         for array in (input, weight):
             if array is None:
                 continue
+            hash = mixed(hash, <uint64_t> PyArray_TYPE(<PyArrayObject *> array))
             for a in range(PyArray_NDIM(<PyArrayObject *> array)):
-                hash = (hash ^ <uint64_t> PyArray_DIMS(<PyArrayObject *> array)[a]) * <uint64_t> 0x9E3779B97F4A7C15
+                hash = mixed(hash, <uint64_t> PyArray_DIMS(<PyArrayObject *> array)[a])
+        for setting in settings:
+            if type(setting) is not tuple:
+                hash = mixed_with(hash, setting)
+                continue
+            for element in <tuple> setting:
+                hash = mixed_with(hash, element)
         return <Py_ssize_t> (hash >> 32)
 
     def again(self, options, function, input, weight, bias, tuple settings, out=None):
@@ -166,7 +187,7 @@ cdef class Calls:
         cdef int i
         if not PyArray_CheckExact(input) or not (weight is None or PyArray_CheckExact(weight)):
             return None
-        first = self.first_place(options, input, weight)
+        first = self.first_place(options, input, weight, bias, settings)
         for i in range(PROBES):
             with cython.critical_section(self):  # or another thread may free it, where there is no GIL
                 found = self.places[(first + i) & (self.count - 1)]
@@ -180,7 +201,7 @@ cdef class Calls:
         `own` are weight, bias and packed weights of a layer, whose calls have none.
         """
         cdef _Call call = _Call()
-        cdef Py_ssize_t first
+        cdef Py_ssize_t first, at
         cdef int i
         if not are_plain(input, weight, bias, settings) or len(prepared.shape) > MOST_AXES:
             return
@@ -191,10 +212,14 @@ cdef class Calls:
         call.plan, call.own = prepared.plan, own
         call.compiled = prepared.plan if type(prepared.plan) is CompiledPlan else None
         call.shape, call.is_kept = prepared.shape, prepared.allocate is kept_result
-        first = self.first_place(prepared.options, input, weight)
+        options = prepared.options
+        first = self.first_place(options, input, weight, bias, settings)
         with cython.critical_section(self):
+            self.turn += 1
+            at = self.turn  # the place of another, where all are taken
             for i in range(PROBES):
-                if self.places[(first + i) & (self.count - 1)] is None:
-                    first += i
+                found = self.places[(first + i) & (self.count - 1)]
+                if found is None or (<_Call> found).is_like(options, function, input, weight, bias, settings):
+                    at = i
                     break
-            self.places[first & (self.count - 1)] = call
+            self.places[(first + at % PROBES) & (self.count - 1)] = call

@@ -14,6 +14,7 @@ cdef extern from "numpy/arrayobject.h":
     bint PyArray_Check(object)
     bint PyArray_ISCARRAY(PyArrayObject *array)
     int PyArray_NDIM(PyArrayObject *array)
+    int PyArray_TYPE(PyArrayObject *array)
     char *PyArray_BYTES(PyArrayObject *array)
     Py_ssize_t PyArray_ITEMSIZE(PyArrayObject *array)
     Py_ssize_t PyArray_NBYTES(PyArrayObject *array)

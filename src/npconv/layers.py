@@ -29,7 +29,7 @@ from npconv.grad import prepare_input, prepare_weight
 from npconv.options import in_force
 from npconv.problem import Problem, build, check_grad_output
 
-MOST_READY = 64  # kinds of input that a layer keeps plans for
+MOST_READY = 128  # places for kinds of input that a layer keeps plans for
 DEFAULTS = {"padding": 0, "output_padding": 0, "dilation": 1, "groups": 1, "bias": True, "padding_mode": "zeros",
             "activation": None, "data_format": "channels_first"}  # fmt: skip
 

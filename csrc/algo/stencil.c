@@ -129,10 +129,9 @@ static int can_stage(const npc_problem *problem) {
     return masks(problem) && (problem->compute == NPC_COMPUTE_u32 || problem->compute == NPC_COMPUTE_u64);
 }
 
-/* By kernels for three rows, where an ISA has them. */
+/* Of channels, whose rows lie far from each other, more than one would be slower to read. */
 static int64_t images_at_once(const npc_problem *problem) {
-    const int64_t images = npc_group_inputs(problem) * npc_outer_taps(problem);
-    return npc_rows(problem).kernel == 3 ? npc_min(images, MOST_IMAGES) : 1;
+    return npc_rows(problem).kernel == 3 ? npc_min(npc_outer_taps(problem), MOST_IMAGES) : 1;
 }
 
 static void prepare(npc_plan *plan) {
@@ -341,10 +340,11 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.stages = recipe.stages && !plain;
     job.reads_in_place = masks(problem) && (plain || job.stages);
     job.kernel = kernel_of(&job);
-    npc_stencil_kernel *const own = plan->kernels->stencil[job.kernel][0];
-    if (job.reads_in_place && !job.stages && own != plan->kernels->stencil[NPC_STENCIL_ANY][0] &&
-        own != plan->kernels->stencil[NPC_STENCIL_HALF][0])
+    if (recipe.images > 1 && job.kernel == NPC_STENCIL_3 && job.reads_in_place && !job.stages &&
+        plan->kernels->stencil[NPC_STENCIL_3_IMAGES][0]) {
         job.images = recipe.images;
+        job.kernel = NPC_STENCIL_3_IMAGES;
+    }
     job.plain_bias =
         npc_is_compute(tensors->bias.scalar, problem->compute) && !tensors->bias.swapped &&
         ((uintptr_t)tensors->bias.data | (uintptr_t)tensors->bias.channel_stride) % (uintptr_t)job.size == 0;

@@ -169,7 +169,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define FREE_MASKS
-#define PIXELS 14
+#define PIXELS 6 /* products are slow enough for loads to be free, and the library smaller */
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi32(MASK16(n), p)
@@ -196,7 +196,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define KEEP(v) NPC_KEEP(v)
 #define STENCIL_ROWS 8
 #define FREE_MASKS
-#define PIXELS 6 /* products are slow enough for loads to be free, and the library smaller */
+#define PIXELS 6
 #define BLOCK_VECTORS 2
 #define LOAD(p) _mm512_loadu_si512(p)
 #define LOAD_PART(p, n) _mm512_maskz_loadu_epi64(MASK8(n), p)

@@ -17,7 +17,8 @@
  *     output[m][j] = (*bias or 0 + sum over i, r, c of
  *                     weights[i][r][c] * rows[i * image_rows + m * row_stride + r * row_dilation][columns[c] + at + j])
  *                    + (output[m][j] if accumulate),
- *   each i summed for itself, of which only 3 and HALF_3 take more than one, in an order that is the same for all heights of a kind, but for 1 and 2 of HALF_5, which are those of HALF.
+ *   each i summed for itself, in an order that is the same for all heights of a kind, but for 1 and 2 of HALF_5, which are
+ *   those of HALF. Only 3_IMAGES, NULL where an ISA or type has none, takes more than one image.
  * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1. The HALF ones read every
  *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 takes as many kernel rows with row_stride 2,
  *   row_dilation 1 and columns that are neighbours.
@@ -128,6 +129,7 @@ typedef enum {
     NPC_STENCIL_HALF,
     NPC_STENCIL_HALF_3,
     NPC_STENCIL_HALF_5,
+    NPC_STENCIL_3_IMAGES,
     NPC_STENCIL_KERNELS
 } npc_stencil_kind;
 

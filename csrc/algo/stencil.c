@@ -27,12 +27,12 @@ enum {
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
-    FEW_ROWS = 4,
-    MOST_WAITS = 15, /* columns of a kernel for which a vector of so few rows waits; others go on meanwhile */
-    MOST_STRIDED_ROWS = 7, /* of a kernel: from then on it pays to separate pixels beforehand */
-    FEW_IMAGES = 4, /* from so many on it is too much to convert them again */
-    STAGED = 2, /* times the pixels of packed planes may be converted */
-    ITEM_WORK = 50 * 1000, /* multiplications that pay for handing out an item */
+    FEW_ROWS = 4,             /* of output: with fewer, each vector waits for its sums; */
+    MOST_WAITS = 15,          /* up to so many columns of a kernel others go on meanwhile */
+    MOST_STRIDED_ROWS = 7,    /* of a kernel: with more it pays to separate pixels beforehand */
+    FEW_IMAGES = 4,           /* from so many on it is too much to convert them again */
+    STAGED = 2,               /* times the pixels of packed planes may be converted */
+    ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
     THREAD_WORK = 200 * 1000, /* and for waking a thread */
 };
 
@@ -95,7 +95,6 @@ static int converts_in_vain(const npc_problem *problem) {
            (npc_group_outputs(problem) > 1 || npc_rows(problem).kernel * npc_columns(problem).kernel == 1);
 }
 
-/* A single row has a single sum a vector, whose additions wait for each other. */
 static const char *worthwhile(const npc_plan *plan) {
     const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
     if (converts_in_vain(&plan->problem)) return "each output channel would convert all pixels again";
@@ -103,7 +102,7 @@ static const char *worthwhile(const npc_plan *plan) {
     return columns.stride > 1 && rows.kernel > MOST_STRIDED_ROWS ? "strided rows are better packed" : NULL;
 }
 
-/* Vectors of pixels that a tap takes cycles for, as winograd_blocking.c counts them, and those of the result. */
+/* Counted as winograd_blocking.c does: so many cycles a tap for a vector of pixels, and some for a vector of the result. */
 double npc_stencil_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
@@ -116,7 +115,7 @@ double npc_stencil_cycles(const npc_plan *plan) {
     if (rows.output < FEW_ROWS) tap = 4;
     const double vectors = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
     return (double)problem->batch * (double)problem->output_channels * (double)npc_outer_outputs(problem) *
-           vectors * (double)(npc_group_inputs(problem)) * (tap * (double)npc_taps(problem) + 10);
+           vectors * (double)npc_group_inputs(problem) * (tap * (double)npc_taps(problem) + 10);
 }
 
 /* Kernels mask what lies outside the input. */

@@ -143,10 +143,6 @@ cdef inline uint64_t mixed(uint64_t hash, uint64_t value) noexcept:
     return (hash ^ value) * <uint64_t> 0x9E3779B97F4A7C15
 
 
-cdef extern from "Python.h":
-    Py_ssize_t PyObject_Hash(object value) noexcept  # of integers and strings, which have one
-
-
 cdef inline uint64_t mixed_with(uint64_t hash, setting) noexcept:
     if type(setting) is int or type(setting) is str:
         return mixed(hash, <uint64_t> PyObject_Hash(setting))

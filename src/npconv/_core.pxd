@@ -3,6 +3,9 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
+cdef extern from "Python.h":
+    Py_ssize_t PyObject_Hash(object value) noexcept  # of integers and strings, which have one
+
 cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyArrayObject:
         pass

@@ -54,6 +54,25 @@ def test_layers_take_signals_of_any_length():
     assert len(layer._weights.packed) > 1
 
 
+@pytest.mark.parametrize(("input", "weight"), [
+    ((1, 1, 90000), (1, 1, 1023)),
+    ((1, 1, 90000), (8, 1, 1023)),
+    ((1, 2, 200, 300), (7, 2, 25, 25)),
+    ((2, 8, 90, 100), (8, 1, 21, 21)),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_threads_do_not_change_bits(input, weight, dtype):
+    """They decide how lines and output channels are shared out, not what is transformed."""
+    x, w = arrays(input, weight, dtype)
+    results = {}
+    for threads in (1, 2, 3):
+        with npconv.options(backend="compiled", algorithm="fft", num_threads=threads):
+            plan = npconv.explain(x, w, groups=input[1] // weight[1])
+            assert plan.threads == threads
+            results[threads] = npconv.conv(x, w, groups=input[1] // weight[1]).tobytes()
+    assert results[1] == results[2] == results[3]
+
+
 @pytest.mark.parametrize("isa", [e.isa for e in engines.ENGINES if e.algorithm == "fft"])
 def test_silence_stays_silent(isa):
     """Lines of zeros give zeros, and what is heard elsewhere is not felt beyond the windows of its block."""

@@ -17,6 +17,7 @@
  * by plain sums. */
 #include "fft.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "../activation.h"
@@ -31,13 +32,11 @@ enum {
     MOST_DILATION = 1 << 16,
     MOST_TAPS = 1 << 16, /* rows of taps */
     THREAD_CYCLES = 20000, /* or waking a thread costs more than it does */
-    HEAD = 64,
 };
 
 static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    npc_fft_recipe recipe;
     if (problem->strict) return "precision is strict";
     if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute) ||
         !plan->kernels->fft.finish)
@@ -51,9 +50,7 @@ static const char *applicable(const npc_plan *plan) {
     if ((double)npc_group_inputs(problem) * (double)npc_taps(problem) / (double)columns.kernel > MOST_TAPS ||
         columns.kernel > MOST_TAPS)
         return "too large a kernel";
-    return npc_fft_cut(plan, &recipe) > 0
-               ? NULL
-               : "the transforms of its input channels would not fit its workspace";
+    return npc_fft_fits(plan) ? NULL : "the transforms of its input channels would not fit its workspace";
 }
 
 static const char *worthwhile(const npc_plan *plan) {
@@ -61,19 +58,18 @@ static const char *worthwhile(const npc_plan *plan) {
     npc_fft_recipe recipe;
     if (columns.kernel < LEAST_TAPS * columns.stride)
         return "rows of the kernel are too short to be transformed";
-    const double cycles = npc_fft_cut(plan, &recipe);
     const double stencil = npc_stencil_cycles(plan);
-    return cycles < (stencil > 0 ? stencil : npc_winograd_least_cycles(plan))
-               ? NULL
-               : "its transforms would cost more than they save";
+    const double limit = stencil > 0 ? stencil : npc_winograd_least_cycles(plan);
+    const double cycles = npc_fft_cut(plan, limit, &recipe);
+    return cycles > 0 && cycles < limit ? NULL : "its transforms would cost more than they save";
 }
 
 static void prepare(npc_plan *plan) {
     npc_fft_recipe recipe;
-    const double share = npc_fft_cut(plan, &recipe) / THREAD_CYCLES;
+    const double share = npc_fft_cut(plan, HUGE_VAL, &recipe) / THREAD_CYCLES;
     if (share < plan->threads) {
         plan->threads = (int)npc_max(1, (int64_t)share);
-        npc_fft_cut(plan, &recipe);
+        npc_fft_cut(plan, HUGE_VAL, &recipe);
     }
     memcpy(plan->recipe, &recipe, sizeof recipe);
     plan->thread_bytes = (size_t)npc_fft_thread_bytes(&recipe);
@@ -93,9 +89,9 @@ typedef struct {
     const char *weights;
     char *workspace;
     npc_axis rows, columns;
-    npc_row_packer packer;
+    npc_channel_packer packer;
     int64_t chunks, parts; /* of lines, of output channels */
-    int plain_input, plain_output;
+    int plain_output;
 } fft_job;
 
 typedef struct {
@@ -112,7 +108,7 @@ static void place_workspace(fft_item *item, int thread) {
     const npc_fft_recipe *r = &job->recipe;
     char *workspace = job->workspace + (size_t)thread * job->plan->thread_bytes;
     item->not_finite = (int *)(void *)workspace;
-    item->slots = workspace + HEAD;
+    item->slots = workspace + NPC_FFT_HEAD;
     item->sums = item->slots + r->slots * r->slot_bytes;
     item->pixels = item->sums + r->sum_bytes;
     item->rows = item->pixels + r->pixel_bytes;
@@ -122,35 +118,24 @@ static void place_workspace(fft_item *item, int thread) {
 /* A slot's lines, LANES at a time: where each lies. */
 typedef struct {
     const char *image; /* NULL: zeros */
-    int64_t row, row_step, start,
-        start_step; /* of the first line and from line to line: padded rows and columns */
+    int64_t row, start;           /* of the first line: padded row and column */
+    int64_t row_step, start_step; /* from line to line */
 } fft_lines;
 
 static fft_lines lines_of(const fft_item *item, int64_t slot) {
     const fft_job *job = item->job;
     const npc_fft_recipe *r = &job->recipe;
-    fft_lines lines = {0};
-    int64_t image = slot, phase;
-    if (r->by_blocks) {
-        phase = image % r->phases;
-        image /= r->phases;
-        lines.row = item->across * job->rows.stride + image % job->rows.kernel * job->rows.dilation;
-        image /= job->rows.kernel;
-        lines.start = item->line * r->block * job->columns.stride + phase;
-        lines.start_step = r->block * job->columns.stride;
-    } else {
-        lines.row = item->line * job->rows.stride + image % r->row_phases;
-        image /= r->row_phases;
-        lines.row_step = job->rows.stride;
-        phase = image % r->phases;
-        image /= r->phases;
-        lines.start = item->across * r->block * job->columns.stride + phase;
-    }
-    lines.row -= job->rows.before;
-    lines.start -= job->columns.before;
-    const int64_t outer_taps = npc_outer_taps(job->problem);
-    lines.image = npc_outer_image(job->problem, &item->input, item->outer, image % outer_taps);
+    const int64_t phase = slot % r->phases, row = slot / r->phases % r->row_phases;
+    const int64_t image = slot / r->phases / r->row_phases, outer_taps = npc_outer_taps(job->problem);
+    const int64_t line_start = r->block * job->columns.stride;
+    fft_lines lines = {.image = npc_outer_image(job->problem, &item->input, item->outer, image % outer_taps),
+                       .row = row * (r->by_blocks ? job->rows.dilation : 1) - job->rows.before,
+                       .start = phase - job->columns.before};
     if (lines.image) lines.image += image / outer_taps * item->input.channel_stride;
+    lines.row += (r->by_blocks ? item->across : item->line) * job->rows.stride;
+    lines.start += (r->by_blocks ? item->line : item->across) * line_start;
+    lines.row_step = r->by_blocks ? 0 : job->rows.stride;
+    lines.start_step = r->by_blocks ? line_start : 0;
     return lines;
 }
 
@@ -165,7 +150,7 @@ static int turn_in_place(const fft_item *item, const fft_lines *lines, npc_winog
     const fft_job *job = item->job;
     const int64_t lanes = job->transform.lanes, size = job->transform.size;
     const int64_t row_stride = npc_row_stride(job->problem, &job->tensors->input);
-    if (!job->plain_input || job->columns.stride > 1 || !lines->image || lines->row < 0 ||
+    if (!job->packer.copy || job->columns.stride > 1 || !lines->image || lines->row < 0 ||
         lines->row >= job->rows.input)
         return 0;
     if (job->recipe.by_blocks &&
@@ -181,31 +166,16 @@ static int turn_in_place(const fft_item *item, const fft_lines *lines, npc_winog
     return 1;
 }
 
-/* One line, by kernels where it is plain. */
-static void load_line(const fft_job *job, char *target, const char *row, int64_t start) {
-    const int64_t pixels = 2 * job->recipe.points, step = job->columns.stride;
-    if (!row || !job->plain_input) {
-        npc_pack_row(&job->packer, target, row, 0, start, pixels);
-        return;
-    }
-    const npc_copy line = {.source = row + start * job->transform.size,
-                           .target = target,
-                           .count = 1,
-                           .extent = pixels,
-                           .from = npc_clamp(npc_ceil_div(-start, step), 0, pixels),
-                           .to = npc_clamp(npc_ceil_div(job->columns.input - start, step), 0, pixels)};
-    job->plan->kernels->copy[step - 1](&line);
-}
-
 static void turn_lines(const fft_item *item, const fft_lines *lines) {
     const fft_job *job = item->job;
     const int64_t lanes = job->transform.lanes, pixels = 2 * job->recipe.points;
     npc_winograd_gather run = {.pixels = item->pixels, .extent = pixels, .channels = (int)lanes};
     if (!turn_in_place(item, lines, &run)) {
-        for (int64_t l = 0; l < lanes; l++)
-            load_line(job, item->rows + l * pixels * job->transform.size,
-                      row_at(job, lines->image, lines->row + l * lines->row_step),
-                      lines->start + l * lines->start_step);
+        for (int64_t l = 0; l < lanes; l++) {
+            const npc_row_run line = {row_at(job, lines->image, lines->row + l * lines->row_step), 1,
+                                      lines->start + l * lines->start_step, pixels};
+            npc_pack_channels(&job->packer, &line, item->rows + l * pixels * job->transform.size);
+        }
         run.rows = item->rows;
         run.channel_stride = run.to = pixels;
     }
@@ -354,12 +324,10 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.workspace = workspace;
     job.rows = npc_rows(problem);
     job.columns = npc_columns(problem);
-    job.packer = npc_row_packer_of(problem, &tensors->input);
+    const npc_planes_source source = {problem, plan->kernels, &tensors->input};
+    job.packer = npc_channel_packer_of(&source, job.columns.stride);
     job.chunks = npc_ceil_div(job.recipe.all_lines, job.recipe.lines);
     job.parts = npc_ceil_div(npc_group_outputs(problem), job.recipe.outputs);
-    job.plain_input = job.columns.stride <= NPC_COPY_STEPS && problem->padding_mode == NPC_PADDING_ZEROS &&
-                      npc_lies_in_rows(problem, &tensors->input) &&
-                      npc_counts_in_elements(problem, &tensors->input);
     job.plain_output =
         npc_lies_in_rows(problem, &tensors->output) && npc_counts_in_elements(problem, &tensors->output);
     for (int thread = 0; thread < plan->threads; thread++)

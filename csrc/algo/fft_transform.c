@@ -4,9 +4,8 @@
  * same for all pairs of a half, the points come out in the order of the halves, and nobody needs another. */
 #include "fft.h"
 
-enum {
-    CACHED_POINTS = 128
-}; /* halves of so many are split to the end before the next: they stay in a first-level cache */
+/* Halves of so many are split to the end before the next: they stay in a first-level cache. */
+enum { CACHED_POINTS = 128 };
 
 npc_fft_transform npc_fft_transform_of(const npc_plan *plan, const npc_fft_recipe *recipe,
                                        const void *roots) {
@@ -32,65 +31,57 @@ typedef struct {
     int64_t node, blocks, first, level;
 } nodes;
 
-static void split(const npc_fft_transform *transform, const npc_fft_points *points, nodes n) {
+/* Splits them to the end by passes of radix 4; backward, joins them again. */
+static void walk(const npc_fft_transform *transform, const npc_fft_points *points, nodes n, int backward) {
     if (n.level == 0) return;
     if (n.blocks > 1 && n.blocks << n.level > CACHED_POINTS) {
         for (int64_t b = 0; b < n.blocks; b++) {
             const nodes one = {n.node + b, 1, n.first + (b << n.level), n.level};
-            split(transform, points, one);
-        }
-        return;
-    }
-    npc_fft_pass pass = pass_at(transform, points, n.first);
-    pass.node = n.node;
-    pass.blocks = n.blocks;
-    pass.span = (int64_t)1 << (n.level - 2);
-    transform->kernels->forward[1](&pass);
-    const nodes quarters = {4 * n.node, 4 * n.blocks, n.first, n.level - 2};
-    split(transform, points, quarters);
-}
-
-static void join(const npc_fft_transform *transform, const npc_fft_points *points, nodes n) {
-    if (n.level == 0) return;
-    if (n.blocks > 1 && n.blocks << n.level > CACHED_POINTS) {
-        for (int64_t b = 0; b < n.blocks; b++) {
-            const nodes one = {n.node + b, 1, n.first + (b << n.level), n.level};
-            join(transform, points, one);
+            walk(transform, points, one, backward);
         }
         return;
     }
     const nodes quarters = {4 * n.node, 4 * n.blocks, n.first, n.level - 2};
-    join(transform, points, quarters);
     npc_fft_pass pass = pass_at(transform, points, n.first);
     pass.node = n.node;
     pass.blocks = n.blocks;
     pass.span = (int64_t)1 << (n.level - 2);
-    transform->kernels->backward[1](&pass);
+    if (backward) walk(transform, points, quarters, backward);
+    (backward ? transform->kernels->backward : transform->kernels->forward)[1](&pass);
+    if (!backward) walk(transform, points, quarters, backward);
 }
 
-/* The first split has radix 2 where the level is odd; it reads pixels, and writes points. */
-void npc_fft_forward(const npc_fft_transform *transform, const char *pixels, const npc_fft_points *points) {
-    const int64_t half = (int64_t)1 << transform->level, odd = transform->level % 2;
+/* The first split has radix 2 where the level is odd. */
+static int64_t first_radix(const npc_fft_transform *transform) { return transform->level % 2 ? 2 : 4; }
+
+static nodes nodes_after_first(const npc_fft_transform *transform) {
+    const int64_t radix = first_radix(transform);
+    const nodes rest = {radix, radix, 0, transform->level - radix / 2};
+    return rest;
+}
+
+static npc_fft_pass first_pass(const npc_fft_transform *transform, const npc_fft_points *points) {
     npc_fft_pass pass = pass_at(transform, points, 0);
+    pass.node = pass.blocks = 1;
+    pass.span = ((int64_t)1 << transform->level) / first_radix(transform);
+    return pass;
+}
+
+/* It reads pixels, of which the second half are imaginary parts; backward, the last pass writes them. */
+void npc_fft_forward(const npc_fft_transform *transform, const char *pixels, const npc_fft_points *points) {
+    npc_fft_pass pass = first_pass(transform, points);
     pass.source = pixels;
     pass.source_step = transform->lanes;
-    pass.source_imaginary = half * transform->lanes;
-    pass.node = pass.blocks = 1;
-    pass.span = odd ? half / 2 : half / 4;
-    transform->kernels->forward[odd ? 0 : 1](&pass);
-    const nodes rest = {odd ? 2 : 4, odd ? 2 : 4, 0, transform->level - (odd ? 1 : 2)};
-    split(transform, points, rest);
+    pass.source_imaginary = transform->lanes << transform->level;
+    transform->kernels->forward[first_radix(transform) / 4](&pass);
+    walk(transform, points, nodes_after_first(transform), 0);
 }
 
 void npc_fft_backward(const npc_fft_transform *transform, const npc_fft_points *points, char *pixels) {
-    const int64_t half = (int64_t)1 << transform->level, odd = transform->level % 2;
-    const nodes rest = {odd ? 2 : 4, odd ? 2 : 4, 0, transform->level - (odd ? 1 : 2)};
-    join(transform, points, rest);
-    npc_fft_pass pass = pass_at(transform, points, 0);
+    npc_fft_pass pass = first_pass(transform, points);
+    walk(transform, points, nodes_after_first(transform), 1);
     pass.target = pixels;
     pass.target_step = transform->lanes;
-    pass.target_imaginary = half * transform->lanes;
-    pass.node = pass.blocks = 1;
-    pass.span = odd ? half / 2 : half / 4;
-    transform->kernels->backward[odd ? 0 : 1](&pass);
+    pass.target_imaginary = transform->lanes << transform->level;
+    transform->kernels->backward[first_radix(transform) / 4](&pass);
 }

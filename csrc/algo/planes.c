@@ -350,28 +350,31 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
             }
 }
 
-void npc_pack_channels(const npc_planes_source *source, const npc_row_run *run, char *target) {
-    const npc_problem *problem = source->problem;
-    const npc_tensor *input = source->input;
-    const int64_t size = (int64_t)npc_compute_size(problem->compute);
-    npc_row_packer packer = npc_row_packer_of(problem, input);
-    packer.step = run->step;
-    npc_copy_kernel *copy = run->row ? copy_kernel(source, run->step) : NULL;
-    if (copy) {
+npc_channel_packer npc_channel_packer_of(const npc_planes_source *source, int64_t step) {
+    npc_channel_packer packer = {npc_row_packer_of(source->problem, source->input),
+                                 copy_kernel(source, step)};
+    packer.row.step = step;
+    return packer;
+}
+
+void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run, char *target) {
+    const npc_row_packer *row = &packer->row;
+    const int64_t size = (int64_t)npc_compute_size(row->problem->compute);
+    if (packer->copy && run->row) {
         const npc_copy rows = {
             .source = run->row + run->start * size,
             .target = target,
             .count = run->channels,
             .extent = run->extent,
-            .source_stride = input->channel_stride / size,
-            .from = npc_clamp(npc_ceil_div(-run->start, run->step), 0, run->extent),
-            .to = npc_clamp(npc_ceil_div(packer.width - run->start, run->step), 0, run->extent)};
-        copy(&rows);
+            .source_stride = row->input->channel_stride / size,
+            .from = npc_clamp(npc_ceil_div(-run->start, row->step), 0, run->extent),
+            .to = npc_clamp(npc_ceil_div(row->width - run->start, row->step), 0, run->extent)};
+        packer->copy(&rows);
         return;
     }
     for (int64_t c = 0; c < run->channels; c++)
-        npc_pack_row(&packer, target + c * run->extent * size,
-                     run->row ? run->row + c * input->channel_stride : NULL, 0, run->start, run->extent);
+        npc_pack_row(row, target + c * run->extent * size,
+                     run->row ? run->row + c * row->input->channel_stride : NULL, 0, run->start, run->extent);
 }
 
 enum { LINE = 64, CACHE_BYTES = 32 << 20 };

@@ -76,14 +76,21 @@ npc_row_packer npc_row_packer_of(const npc_problem *problem, const npc_tensor *i
 void npc_pack_row(const npc_row_packer *packer, char *target, const char *row, int part, int64_t start,
                   int64_t extent);
 
-/* A row of every step-th pixel of neighbouring channels. */
+/* The same of neighbouring channels, with a step of its own; of plain input by kernels. */
+typedef struct {
+    npc_row_packer row;
+    npc_copy_kernel *copy; /* NULL: there is none for that input or step */
+} npc_channel_packer;
+
 typedef struct {
     const char *row; /* the first channel's first pixel, or NULL for zeros */
-    int64_t channels, start, step, extent;
+    int64_t channels, start, extent;
 } npc_row_run;
 
-/* Rows of `extent` pixels, one after the other: of plain input by kernels, which store whole vectors. */
-void npc_pack_channels(const npc_planes_source *source, const npc_row_run *run, char *target);
+npc_channel_packer npc_channel_packer_of(const npc_planes_source *source, int64_t step);
+
+/* Rows of `extent` pixels, one after the other; up to a vector more is written to. */
+void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run, char *target);
 
 /* The input's first channel at an outer tap of an outer output pixel, or NULL where the padding is zero. */
 const char *npc_outer_image(const npc_problem *problem, const npc_tensor *input, int64_t pixel, int64_t tap);

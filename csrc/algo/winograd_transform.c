@@ -50,11 +50,12 @@ static void pack_rows(const npc_winograd_item *item, const npc_winograd_channels
     const int64_t count = npc_min(job->lanes, all->inputs - place),
                   row_bytes = job->recipe->extent * job->size;
     const npc_planes_source source = {job->problem, job->plan->kernels, &item->input};
+    const npc_channel_packer packer = npc_channel_packer_of(&source, job->columns.stride);
     for (int64_t c = 0; c < count;) {
         const piece_run run = piece_run_at(item, all, place + c, y);
         const npc_row_run rows = {row_of(item, image, &run), npc_min(run.channels, count - c), run.column,
-                                  job->columns.stride, job->recipe->extent};
-        npc_pack_channels(&source, &rows, item->line + c * row_bytes);
+                                  job->recipe->extent};
+        npc_pack_channels(&packer, &rows, item->line + c * row_bytes);
         c += rows.channels;
     }
 }

@@ -196,6 +196,20 @@ def groups():
         yield Case((2, 6, 20), (3 * width, 2, 3), groups=3)
 
 
+def narrow_groups():
+    """Several fit one vector, wholly or not, or their number has no divisor that would."""
+    pairs = ((1, 1, 16), (1, 2, 8), (2, 2, 12), (2, 3, 5), (3, 2, 10), (3, 3, 15), (4, 4, 7), (4, 4, 8), (5, 5, 6),
+             (7, 4, 4), (8, 8, 4), (8, 2, 2))  # fmt: skip
+    for inputs, outputs, g in pairs:
+        c, k = inputs * g, outputs * g
+        yield Case((1, c, 9, 14), (k, inputs, 3, 3), padding=1, groups=g)
+        yield Case((1, c, 21, 19), (k, inputs, 3, 3), padding=1, groups=g, activation="relu")
+        yield Case((2, c, 7, 13), (k, inputs, 5, 5), padding=2, groups=g)
+        yield Case((1, c, 9, 8), (k, inputs, 3, 3), stride=2, padding=1, groups=g)
+        yield Case((1, c, 4, 6, 7), (k, inputs, 3, 3, 3), padding=1, groups=g)
+        yield Case((1, c, 50), (k, inputs, 3), groups=g)
+
+
 def depthwise():
     for channels, multiplier in itertools.product((1, 2, 7, 16, 17, 33), (1, 2, 3, 5)):
         yield Case((1, channels, 6, 9), (channels * multiplier, 1, 3, 3), padding=1, groups=channels)
@@ -345,7 +359,7 @@ SWEEPS = {
         widths_depthwise_stride_2, heights, output_channels, output_channels_pointwise, input_channels,
         input_channels_pointwise, channel_pairs, large_channel_counts, long_reductions, kernels_of_three,
         wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, long_rows, batches, groups,
-        depthwise, strides_and_dilations,
+        narrow_groups, depthwise, strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
         small_networks, kernels_in_pieces, last_axes_of_one_tap,
     )

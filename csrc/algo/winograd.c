@@ -101,9 +101,10 @@ double npc_winograd_least_cycles(const npc_plan *plan) {
 }
 
 void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {
-    const npc_problem *problem = &plan->problem;
     const double share = npc_winograd_cycles(plan, kind) / THREAD_CYCLES;
     if (share < plan->threads) plan->threads = (int)npc_max(1, (int64_t)share);
+    const npc_plan merged = npc_winograd_merge(plan, kind);
+    const npc_problem *problem = &merged.problem;
     const npc_winograd_recipe r = npc_winograd_cut(plan, kind);
     const int64_t bands =
         npc_ceil_div(r.row_phases * r.tile_rows, r.rows) * npc_ceil_div(r.tile_columns, r.columns);
@@ -117,14 +118,16 @@ void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {
 size_t npc_winograd_packed_bytes(const npc_plan *plan) {
     npc_winograd_recipe r;
     memcpy(&r, plan->recipe, sizeof r);
-    const int64_t elements = npc_winograd_weights(plan, (npc_winograd_kind)r.kind);
+    const npc_plan merged = npc_winograd_merge_weights(plan, (npc_winograd_kind)r.kind);
+    const int64_t elements = npc_winograd_weights(&merged, (npc_winograd_kind)r.kind);
     return r.fresh ? 0 : (size_t)elements * npc_compute_size(plan->problem.compute);
 }
 
 void npc_winograd_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
     npc_winograd_recipe r;
     memcpy(&r, plan->recipe, sizeof r);
-    npc_winograd_pack_all(plan, (npc_winograd_kind)r.kind, weight, packed);
+    const npc_plan merged = npc_winograd_merge_weights(plan, (npc_winograd_kind)r.kind);
+    npc_winograd_pack_all(&merged, (npc_winograd_kind)r.kind, weight, packed);
 }
 
 int64_t npc_winograd_order(const npc_plan *plan) {
@@ -173,15 +176,36 @@ static npc_winograd_item item_at(const npc_winograd_job *job, int64_t index) {
     return item;
 }
 
+/* The products of a point with all tiles. */
+static void multiply_point(const npc_winograd_item *item, const npc_winograd_block *block,
+                           npc_winograd_product run) {
+    const npc_winograd_job *job = item->job;
+    const int64_t tiles = item->images * item->rows * job->recipe->column_phases * item->columns;
+    if (job->places) {
+        const npc_winograd_merged_product merged = {
+            run.weights,     run.input, run.output,       job->places,     block->pieces,
+            block->channels, tiles,     run.input_stride, run.tile_stride, run.accumulate};
+        job->kernels->merged_product(&merged);
+        return;
+    }
+    const int64_t parts = npc_ceil_div(tiles, job->kernels->tiles);
+    const char *input = run.input;
+    char *output = run.output;
+    for (int64_t part = 0; part < parts; part++) {
+        const int64_t first = part * tiles / parts, count = (part + 1) * tiles / parts - first;
+        run.input = input + first * job->lanes * job->size;
+        run.output = output + first * run.tile_stride * job->size;
+        job->kernels->product[block->vectors - 1][count - 1](&run);
+    }
+}
+
 /* All products of one block of channels with all tiles. */
 static void multiply_block(const npc_winograd_item *item, const npc_winograd_block *block,
                            const char *weights, const char *input, int accumulate) {
     const npc_winograd_job *job = item->job;
     const npc_winograd_recipe *r = job->recipe;
     const npc_winograd_shape *shape = &npc_winograd_shapes[r->kind];
-    const int64_t points = npc_winograd_points(r), most = job->kernels->tiles;
-    const int64_t tiles = item->images * item->rows * r->column_phases * item->columns,
-                  parts = npc_ceil_div(tiles, most);
+    const int64_t points = npc_winograd_points(r);
     npc_winograd_product run = {.channels = block->inputs,
                                 .input_stride = r->tiles * job->lanes,
                                 .vector_stride = r->tiles * points * job->lanes,
@@ -191,12 +215,9 @@ static void multiply_block(const npc_winograd_item *item, const npc_winograd_blo
         const int64_t down = npc_min(point / shape->width, shape->panels_down - 1);
         const int64_t across = npc_min(point % shape->width, shape->panels_across - 1);
         run.weights = weights + (down * shape->panels_across + across) * block->panel * job->size;
-        for (int64_t part = 0; part < parts; part++) {
-            const int64_t first = part * tiles / parts, count = (part + 1) * tiles / parts - first;
-            run.input = input + (point * r->point_stride + first * job->lanes) * job->size;
-            run.output = item->products + (first * points + point) * job->lanes * job->size;
-            job->kernels->product[block->vectors - 1][count - 1](&run);
-        }
+        run.input = input + point * r->point_stride * job->size;
+        run.output = item->products + point * job->lanes * job->size;
+        multiply_point(item, block, run);
     }
 }
 
@@ -242,11 +263,11 @@ static void run_outputs(const npc_winograd_item *item, int64_t pixel, int64_t ou
     for (int64_t tap = 0; tap < r->slots; tap++)
         for (int64_t inputs = 0; inputs < blocks; inputs++) {
             const npc_winograd_block block =
-                npc_winograd_block_of(job->plan, kind, item->group, outputs, inputs);
+                npc_winograd_block_of(job->weights_plan, kind, item->group, outputs, inputs);
             const char *weights = item->weights;
             if (r->fresh)
-                npc_winograd_pack_block(job->plan, kind, &job->tensors->weight, item->group, outputs, inputs,
-                                        item->weights);
+                npc_winograd_pack_block(job->weights_plan, kind, &job->tensors->weight, item->group, outputs,
+                                        inputs, item->weights);
             else
                 weights = job->weights + (block.offset + tap * block.tap) * job->size;
             multiply_block(item, &block, weights,
@@ -301,10 +322,21 @@ static void run_shared(const npc_winograd_job *job, int64_t index) {
 
 npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
                             char *workspace) {
-    const npc_problem *problem = &plan->problem;
     npc_winograd_recipe r;
     memcpy(&r, plan->recipe, sizeof r);
-    npc_winograd_job job = {.plan = plan, .problem = problem, .recipe = &r, .tensors = tensors};
+    const npc_plan merged = npc_winograd_merge(plan, (npc_winograd_kind)r.kind);
+    const npc_plan merged_weights = npc_winograd_merge_weights(plan, (npc_winograd_kind)r.kind);
+    const npc_problem *problem = &merged.problem;
+    int32_t places[NPC_WINOGRAD_WORDS];
+    npc_winograd_job job = {.plan = &merged,
+                            .weights_plan = &merged_weights,
+                            .problem = problem,
+                            .recipe = &r,
+                            .tensors = tensors};
+    if (problem->groups < plan->problem.groups) {
+        npc_winograd_places(plan, (npc_winograd_kind)r.kind, places);
+        job.places = places;
+    }
     job.kernels = &plan->kernels->winograd;
     job.weights = weights;
     job.workspace = workspace;

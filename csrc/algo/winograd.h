@@ -20,11 +20,13 @@ typedef struct {
 } npc_winograd_recipe;
 
 typedef struct {
-    const npc_plan *plan;
+    const npc_plan *plan; /* its groups merged */
+    const npc_plan *weights_plan;
     const npc_problem *problem;
     const npc_winograd_recipe *recipe;
     const npc_tensors *tensors;
     const npc_winograd *kernels;
+    const int32_t *places; /* of merged groups, or NULL */
     const char *weights;
     char *workspace;
     npc_axis rows, columns; /* as pieces see them */
@@ -96,6 +98,16 @@ npc_winograd_channels npc_winograd_channels_of(const npc_problem *problem, npc_w
                                                int64_t block);
 int64_t npc_winograd_channel_blocks(const npc_problem *problem, npc_winograd_kind kind);
 int64_t npc_winograd_channel_vectors(const npc_plan *plan, npc_winograd_kind kind);
+
+/* winograd_merge.c: groups of few channels become one, whose input and output channels are a vector each; an output channel has
+ * weights for the inputs of its own group alone. */
+int64_t npc_winograd_merged(const npc_plan *plan, npc_winograd_kind kind); /* how many are one */
+npc_plan npc_winograd_merge(const npc_plan *plan, npc_winograd_kind kind);
+/* The same as the weight has it, with the inputs of a single group: for winograd_weights.c. */
+npc_plan npc_winograd_merge_weights(const npc_plan *plan, npc_winograd_kind kind);
+/* Of each lane's group the first input channel, in words of 32 bits. */
+enum { NPC_WINOGRAD_WORDS = 16 };
+void npc_winograd_places(const npc_plan *plan, npc_winograd_kind kind, int32_t *places);
 
 /* winograd_blocking.c: how large the tiles of a kind would be cut, and rough cycles with vectors of this ISA. */
 npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind);

@@ -99,7 +99,8 @@ static void choose_tiles(search *s) {
         consider(s, all_rows, r->tile_columns, images);
 }
 
-npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind) {
+npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind kind) {
+    const npc_plan merged = npc_winograd_merge(given, kind), *plan = &merged;
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
@@ -113,7 +114,7 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kin
     r.tile_columns = npc_ceil_div(npc_ceil_div(columns.output, r.column_phases), r.tile_width);
     r.slots = npc_outer_taps(problem);
     const int64_t vectors = r.vectors, outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
-    const int64_t inputs = npc_winograd_pieces(problem, kind) * npc_group_inputs(problem);
+    const int64_t inputs = npc_winograd_pieces(problem, kind) * npc_group_inputs(&given->problem);
     const double tile = (double)(npc_winograd_points(&r) * inputs * outputs * r.slots);
     const int streams = tile * (double)(lanes * size) > LAST_CACHE;
     search s = {.plan = plan,
@@ -173,10 +174,12 @@ static double row_cycles(const npc_plan *plan, const npc_winograd_recipe *r) {
 double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
     npc_plan single = *plan;
     single.threads = 1;
-    const npc_problem *problem = &plan->problem;
     const npc_winograd_recipe r = npc_winograd_cut(&single, kind);
+    single = npc_winograd_merge(plan, kind);
+    const npc_problem *problem = &single.problem;
+    const double own = (double)npc_group_inputs(&plan->problem); /* channels that an output channel sums */
     const double lanes = plan->kernels->lanes, points = (double)npc_winograd_points(&r);
-    const double inputs = (double)(npc_winograd_pieces(problem, kind) * npc_group_inputs(problem));
+    const double inputs = (double)npc_winograd_pieces(problem, kind) * own;
     const double input_vectors = (double)r.vectors, taps = (double)r.slots;
     const double vectors = (double)npc_ceil_div(npc_group_outputs(problem), plan->kernels->lanes);
     const double pieces = (double)(problem->groups * npc_outer_outputs(problem));
@@ -187,16 +190,18 @@ double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
     const double tiles = bands * (double)npc_max(r.tiles, 3);
     const double rows = (double)(r.images * ((r.rows - 1) * npc_winograd_down(&r) + npc_winograd_height(&r)));
     const double runs = taps * (double)npc_winograd_channel_blocks(problem, kind);
-    const double product = tiles * points * vectors * (1.12 * inputs * taps + 11 * runs);
+    const int merged = problem->groups < plan->problem.groups;
+    const double tap = merged ? 1.5 : 1.12, point = merged ? 18 : 11;
+    const double product = tiles * points * vectors * (tap * inputs * taps + point * runs);
     const double transforms = tiles * points * (input_vectors + vectors) * 0.36 +
-                              bands * input_vectors * rows * row_cycles(plan, &r);
+                              bands * input_vectors * rows * row_cycles(&single, &r);
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const double panels = (double)(shape->panels_down * shape->panels_across);
     const double bytes =
         panels * inputs * taps * vectors * lanes * (double)npc_compute_size(problem->compute);
     /* Beyond the last cache reading weights takes its own time. */
     const double read = r.fresh || bytes < LAST_CACHE ? 0 : beyond(bands * bytes / 6, product);
-    const double kernels = (double)npc_group_inputs(problem) * vectors * (double)problem->groups;
+    const double kernels = own * vectors * (double)problem->groups;
     const double fresh =
         plan->prepacked ? 0
                         : kernels * (6 * (double)npc_taps(problem) +

@@ -103,6 +103,10 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define MIX_LOW(a, b) mix_low_ps(a, b)
 #define MIX_HIGH(a, b) mix_high_ps(a, b)
 #define TRANSPOSE(v) transpose_ps(v)
+#define PLACES __m256i
+#define LOAD_PLACES(p) _mm256_loadu_si256((const __m256i *)(p))
+#define NEXT_PLACES(places) _mm256_add_epi32(places, _mm256_set1_epi32(1))
+#define PICK(v, places) _mm256_permutevar8x32_ps(v, places)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_ps(p, mask32(n), v)
 #define SET(s) _mm256_set1_ps(s)
@@ -136,6 +140,10 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
 #define MIX_LOW(a, b) mix_low_pd(a, b)
 #define MIX_HIGH(a, b) mix_high_pd(a, b)
 #define TRANSPOSE(v) transpose_pd(v)
+#define PLACES __m256i
+#define LOAD_PLACES(p) _mm256_loadu_si256((const __m256i *)(p))
+#define NEXT_PLACES(places) _mm256_add_epi32(places, _mm256_set1_epi32(2))
+#define PICK(v, places) _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(v), places))
 #define STORE(p, v) _mm256_storeu_pd(p, v)
 #define STORE_PART(p, v, n) _mm256_maskstore_pd(p, mask64(n), v)
 #define SET(s) _mm256_set1_pd(s)

@@ -112,6 +112,10 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define MIX_LOW(a, b) mix_low_ps(a, b)
 #define MIX_HIGH(a, b) mix_high_ps(a, b)
 #define TRANSPOSE(v) transpose_ps(v)
+#define PLACES __m512i
+#define LOAD_PLACES(p) _mm512_loadu_si512(p)
+#define NEXT_PLACES(places) _mm512_add_epi32(places, _mm512_set1_epi32(1))
+#define PICK(v, places) _mm512_permutexvar_ps(places, v)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define STREAM(p, v) _mm512_stream_ps(p, v)
 #define END_STREAMS() _mm_sfence()
@@ -147,6 +151,10 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define MIX_LOW(a, b) mix_low_pd(a, b)
 #define MIX_HIGH(a, b) mix_high_pd(a, b)
 #define TRANSPOSE(v) transpose_pd(v)
+#define PLACES __m512i
+#define LOAD_PLACES(p) _mm512_loadu_si512(p)
+#define NEXT_PLACES(places) _mm512_add_epi32(places, _mm512_set1_epi32(2))
+#define PICK(v, places) _mm512_castps_pd(_mm512_permutexvar_ps(places, _mm512_castpd_ps(v)))
 #define STORE(p, v) _mm512_storeu_pd(p, v)
 #define STREAM(p, v) _mm512_stream_pd(p, v)
 #define END_STREAMS() _mm_sfence()

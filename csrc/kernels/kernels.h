@@ -61,6 +61,10 @@
  * - product[w - 1][t - 1]: w vectors of output channels x t tiles,
  *       output[v][t] = sum over c of weights[c][v] * input[t][c] + (output[v][t] if accumulate)
  *   in order of c; LANES channels of a tile are a vector, tiles are neighbours, the next LANES are input_stride further.
+ * - merged_product, NULL where an ISA has none: one vector of output channels of several groups x `tiles` tiles, whose
+ *   channels lie in a vector for each piece,
+ *       output[t][lane] = sum over piece, c < channels of weights[piece][c][lane] * input[piece][t][places[lane] + c] (+ output[t][lane])
+ *   where `places` counts words of 32 bits, each of a lane having its own.
  * - output: `tiles` tiles side by side of which all points are neighbouring vectors become rows[i] + j * column_step, with
  *   the bias vector added and clipped; returns whether all were finite before.
  *
@@ -245,6 +249,15 @@ typedef struct {
 } npc_winograd_product;
 
 typedef struct {
+    const void *weights;
+    const void *input;
+    void *output;
+    const int32_t *places;
+    int64_t pieces, channels, tiles, input_stride, tile_stride; /* of the output */
+    int accumulate;
+} npc_winograd_merged_product;
+
+typedef struct {
     const void *products;
     const void *bias;
     void *rows[NPC_WINOGRAD_OUTPUTS];
@@ -263,6 +276,7 @@ typedef struct {
     void (*weights[NPC_WINOGRAD_KINDS])(const npc_winograd_weights_run *run);
     int (*output[NPC_WINOGRAD_KINDS])(const npc_winograd_output *run);
     npc_winograd_product_kernel *product[NPC_WINOGRAD_VECTORS][NPC_WINOGRAD_TILES];
+    void (*merged_product)(const npc_winograd_merged_product *run);
 } npc_winograd;
 
 typedef struct {

@@ -38,7 +38,11 @@ ISA_FLAGS = {
 }
 
 WARNINGS = ["-Wall", "-Wextra"]
-UNIX_FLAGS = ["-std=c11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", *WARNINGS]
+# Nothing here throws, and tables for unwinding would be a twentieth of the wheel.
+UNIX_FLAGS = [
+    "-std=c11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fno-asynchronous-unwind-tables",
+    "-fno-unwind-tables", *WARNINGS,
+]  # fmt: skip
 MSVC_FLAGS = ["/std:c11", "/O2", "/W3"]
 
 # (compile flags, link flags) by which compilers spell OpenMP, tried in this order.

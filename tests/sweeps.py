@@ -179,6 +179,19 @@ def long_rows():
     yield Case((1, 2, 4, 9, 40), (3, 2, 2, 3, 16), stride=(2, 1, 1), padding=(1, 1, 8), activation="tanh")
 
 
+def lines():
+    """Under a single kernel row: whole and parts of eight vectors, strides, dilations, images added up, borders."""
+    for n in (17, 33, 64, 65, 100, 127, 128, 129, 130, 255, 300, 400):
+        yield Case((1, 3, n), (3, 1, 5), padding=2, groups=3)
+        yield Case((2, 2, n + 9), (4, 1, 10), groups=2, activation="relu")
+    for d, s in ((1, 2), (1, 3), (1, 5), (2, 1), (7, 1)):
+        yield Case((1, 2, 1300), (2, 1, 8), stride=s, dilation=d, padding=20, groups=2)
+        yield Case((1, 4, 2, 700), (2, 2, 1, 17), stride=(1, s), dilation=(1, d), padding=(1, 3), groups=2)
+    for mode in MODES:
+        yield Case((1, 2, 6, 260), (2, 1, 1, 9), padding=(1, 8), groups=2, stride=(2, 1), padding_mode=mode)
+    yield Case((1, 1, 5, 9000), (1, 1, 1, 25))
+
+
 def batches():
     for n in (0, 1, 2, 3, 5, 8, 17):
         yield Case((n, 3, 6, 7), (4, 3, 3, 3), padding=1)
@@ -358,8 +371,8 @@ SWEEPS = {
         widths_depthwise,
         widths_depthwise_stride_2, heights, output_channels, output_channels_pointwise, input_channels,
         input_channels_pointwise, channel_pairs, large_channel_counts, long_reductions, kernels_of_three,
-        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, long_rows, batches, groups,
-        narrow_groups, depthwise, strides_and_dilations,
+        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, long_rows, lines, batches,
+        groups, narrow_groups, depthwise, strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
         small_networks, kernels_in_pieces, last_axes_of_one_tap,
     )

@@ -379,16 +379,19 @@ void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run,
 
 enum { LINE = 64, CACHE_BYTES = 32 << 20 };
 
+int npc_exceeds_caches(const npc_problem *problem) {
+    double bytes = (double)problem->batch * (double)problem->output_channels *
+                   (double)npc_compute_size(problem->compute);
+    for (int a = 0; a < problem->spatial_axes; a++) bytes *= (double)problem->axis[a].output;
+    return bytes >= CACHE_BYTES;
+}
+
 int npc_streams(const npc_problem *problem, const npc_kernels *kernels, const npc_tensor *output,
                 int64_t *lead) {
     const int64_t size = (int64_t)npc_compute_size(problem->compute);
     int64_t lines = output->batch_stride | output->channel_stride;
-    int64_t bytes = problem->batch * problem->output_channels * size;
-    for (int a = 0; a < problem->spatial_axes; a++) {
-        bytes *= problem->axis[a].output;
-        if (a + 1 < problem->spatial_axes) lines |= output->stride[a];
-    }
-    const int streams = kernels->end_streams && bytes >= CACHE_BYTES && lines % LINE == 0;
+    for (int a = 0; a + 1 < problem->spatial_axes; a++) lines |= output->stride[a];
+    const int streams = kernels->end_streams && npc_exceeds_caches(problem) && lines % LINE == 0;
     *lead = streams ? (LINE - (int64_t)((uintptr_t)output->data % LINE)) % LINE / size : 0;
     return streams;
 }

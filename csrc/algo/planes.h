@@ -98,7 +98,9 @@ const char *npc_outer_image(const npc_problem *problem, const npc_tensor *input,
 /* The band's first pixel in the first channel of the result. */
 char *npc_result_band(const npc_problem *problem, const npc_tensor *output, const npc_band *band);
 
-/* Whether a result is larger than caches, and its rows lie alike in their lines: after `lead` pixels of a row stores of whole
+/* Whether a result is larger than caches. */
+int npc_exceeds_caches(const npc_problem *problem);
+/* The same, and its rows lie alike in their lines: after `lead` pixels of a row stores of whole
  * vectors may pass them by. What is stored so is there for other threads after kernels->end_streams. */
 int npc_streams(const npc_problem *problem, const npc_kernels *kernels, const npc_tensor *output,
                 int64_t *lead);

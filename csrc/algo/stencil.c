@@ -29,6 +29,7 @@ enum {
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
     FEW_ROWS = 4,             /* of output: with fewer, each vector waits for its sums; */
     MOST_WAITS = 15,          /* up to so many columns of a kernel others go on meanwhile */
+    FEW_LINE_TAPS = 23,       /* of a kernel row: stores that pass the caches by save more than lines */
     MOST_STRIDED_ROWS = 7,    /* of a kernel: with more it pays to separate pixels beforehand */
     FEW_IMAGES = 4,           /* from so many on it is too much to convert them again */
     STAGED = 2,               /* times the pixels of packed planes may be converted */
@@ -69,6 +70,27 @@ static void choose_band(const npc_plan *plan, npc_stencil_recipe *recipe) {
         recipe->band_columns = npc_round_up(recipe->band_columns / 2, lanes);
 }
 
+/* Rows under a single kernel row are padded and summed one by one, many vectors at once, where that pays for the padding: where
+ * they are few, or long, and so is the kernel. */
+static int takes_lines(const npc_plan *plan) {
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
+    if (!plan->kernels->stencil_line || rows.kernel > 1 || (columns.stride > 1 && columns.dilation > 1))
+        return 0;
+    const int64_t vectors = npc_ceil_div(columns.output, plan->kernels->lanes);
+    if (vectors < NPC_STENCIL_LINE)
+        return rows.output < FEW_ROWS && vectors > 1 && columns.stride == 1 && columns.kernel > 4;
+    if (rows.output < FEW_ROWS) return columns.stride > 2 || columns.kernel > (columns.stride == 1 ? 4 : 6);
+    return columns.stride == 1 && columns.kernel > (npc_exceeds_caches(&plan->problem) ? FEW_LINE_TAPS : 6);
+}
+
+/* Elements from a padded line to the next: of every stride-th pixel where there is a stride. */
+static int64_t line_pitch(const npc_plan *plan, int64_t band_columns) {
+    const npc_axis columns = npc_columns(&plan->problem);
+    const int64_t lanes = plan->kernels->lanes;
+    const int64_t vectors = npc_round_up(npc_ceil_div(band_columns, lanes), NPC_STENCIL_LINE) + 1;
+    return npc_round_up(vectors * lanes + (columns.kernel - 1) / columns.stride * columns.dilation, lanes);
+}
+
 static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
@@ -98,7 +120,8 @@ static int converts_in_vain(const npc_problem *problem) {
 static const char *worthwhile(const npc_plan *plan) {
     const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
     if (converts_in_vain(&plan->problem)) return "each output channel would convert all pixels again";
-    if (rows.output < FEW_ROWS && columns.kernel > MOST_WAITS) return "too few rows to sum at once";
+    if (rows.output < FEW_ROWS && columns.kernel > MOST_WAITS && !takes_lines(plan))
+        return "too few rows to sum at once";
     return columns.stride > 1 && rows.kernel > MOST_STRIDED_ROWS ? "strided rows are better packed" : NULL;
 }
 
@@ -113,6 +136,7 @@ double npc_stencil_cycles(const npc_plan *plan) {
     if (neighbours && (rows.kernel == 3 || rows.kernel == 5 || (rows.kernel == 7 && columns.stride == 1)))
         tap = columns.stride == 2 ? 2.6 : 1.15;
     if (rows.output < FEW_ROWS) tap = 4;
+    if (takes_lines(plan)) tap = 1.4;
     const double vectors = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
     return (double)problem->batch * (double)problem->output_channels * (double)npc_outer_outputs(problem) *
            vectors * (double)npc_group_inputs(problem) * (tap * (double)npc_taps(problem) + 10);
@@ -148,10 +172,14 @@ static void prepare(npc_plan *plan) {
     recipe.listed_rows = (recipe.band_rows - 1) * rows.stride + (rows.kernel - 1) * rows.dilation + 1;
     recipe.reach =
         npc_round_up(recipe.band_columns, lanes) * columns.stride + (columns.kernel - 1) * columns.dilation;
+    recipe.lines = takes_lines(plan);
+    recipe.pitch = line_pitch(plan, recipe.band_columns);
+    recipe.phases = npc_min(columns.stride, columns.kernel);
     const int64_t staged = recipe.listed_rows * npc_min(recipe.reach, columns.input);
     recipe.stages = can_stage(problem) && staged <= STAGED * planes.elements;
+    const int64_t elements = recipe.lines ? recipe.band_rows * recipe.phases * recipe.pitch : planes.elements;
     recipe.plane_bytes =
-        npc_aligned_bytes((npc_max(planes.elements, recipe.stages ? staged : 0) + 2 * lanes) * size);
+        npc_aligned_bytes((npc_max(elements, recipe.stages ? staged : 0) + 2 * lanes) * size);
     recipe.zero_bytes = npc_aligned_bytes(
         (recipe.band_columns * columns.stride + (columns.kernel - 1) * columns.dilation + 4 * lanes) * size);
     recipe.images = images_at_once(problem);
@@ -193,12 +221,30 @@ static void run_tiles(npc_stencil_item *item, int64_t first, char *target, int a
     }
 }
 
+static void run_lines(npc_stencil_item *item, char *target) {
+    const npc_stencil_job *job = item->job;
+    const int64_t lanes = job->plan->kernels->lanes;
+    npc_stencil *tile = &item->tile;
+    tile->at = 0;
+    tile->vectors = npc_ceil_div(item->band.columns, lanes);
+    tile->last = (int)(item->band.columns - (tile->vectors - 1) * lanes);
+    for (int64_t row = 0; row < item->band.rows; row++) {
+        tile->rows = item->rows + row * job->rows.stride;
+        tile->output = target + row * tile->output_stride * job->size;
+        job->plan->kernels->stencil_line(tile);
+    }
+}
+
 /* The vectors inside the input together, those at its borders one by one. */
 static void run_columns(npc_stencil_item *item, int64_t first, int again) {
     const npc_stencil_job *job = item->job;
     npc_stencil *tile = &item->tile;
     const int64_t lanes = job->plan->kernels->lanes, columns = item->band.columns;
     char *target = job->stores ? item->output : item->sums;
+    if (job->recipe->lines) {
+        run_lines(item, target);
+        return;
+    }
     for (int64_t at = 0; at < columns; at += (tile->vectors - 1) * lanes + tile->last) {
         const int64_t end = at < job->lead ? npc_min(job->lead, columns) : columns;
         tile->from = npc_stencil_list_lanes(item, at) ? item->from : NULL;
@@ -334,10 +380,12 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.images = 1;
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
+    const npc_planes_source source = {problem, plan->kernels, &tensors->input};
     const int plain =
         npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
     job.stages = recipe.stages && !plain;
-    job.reads_in_place = masks(problem) && (plain || job.stages);
+    job.packer = npc_channel_packer_of(&source, job.columns.stride);
+    job.reads_in_place = !recipe.lines && masks(problem) && (plain || job.stages);
     job.kernel = kernel_of(&job);
     if (recipe.images > 1 && job.kernel == NPC_STENCIL_3 && job.reads_in_place && !job.stages &&
         plan->kernels->stencil[NPC_STENCIL_3_IMAGES][0]) {

@@ -11,6 +11,8 @@ typedef struct {
     int64_t listed_rows;  /* padded input rows under a band */
     int64_t images;       /* input channels and outer taps summed at once, where rows are read in place */
     int64_t reach;        /* columns from the first one that the band's vectors read to the last */
+    int64_t lines, pitch,
+        phases; /* rows are padded and taken one by one; elements of a phase of the stride */
     int64_t stages; /* rows that are not plain are converted as they lie: little more than planes take */
     int64_t plane_bytes, zero_bytes, row_bytes, column_bytes, sum_bytes; /* of a thread's workspace */
 } npc_stencil_recipe;
@@ -30,6 +32,7 @@ typedef struct {
     int64_t run_rows; /* kernel rows at a time */
     int64_t images;   /* at a time */
     npc_stencil_kind kernel;
+    npc_channel_packer packer;
     int reads_in_place; /* the input, or the rows that are converted as they lie */
     int stages; /* converts them */
     int plain_bias; /* of compute type, aligned */

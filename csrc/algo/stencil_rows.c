@@ -67,6 +67,9 @@ void npc_stencil_list_columns(npc_stencil_item *item) {
     const npc_phases *phases = &item->planes.columns;
     const int64_t first = item->band.column * axis->stride - axis->before, lanes = job->plan->kernels->lanes;
     const int64_t reach = (axis->kernel - 1) * axis->dilation + lanes * axis->stride;
+    for (int64_t c = 0; c < axis->kernel && job->recipe->lines; c++)
+        item->columns[c] = c % axis->stride * job->recipe->pitch + c / axis->stride * axis->dilation;
+    if (job->recipe->lines) return;
     for (int64_t c = 0; c < axis->kernel; c++)
         item->columns[c] = job->reads_in_place
                                ? first + c * axis->dilation
@@ -93,11 +96,34 @@ int npc_stencil_list_lanes(npc_stencil_item *item, int64_t at) {
     return 1;
 }
 
+/* The phases of a row's stride follow one another. */
+static void pad_rows(const npc_stencil_item *item, const char *image) {
+    const npc_stencil_job *job = item->job;
+    const npc_stencil_recipe *recipe = job->recipe;
+    char *target = item->packed;
+    for (int64_t m = 0; m < item->band.rows; m++) {
+        const int64_t row = npc_border((item->band.row + m) * job->rows.stride - job->rows.before,
+                                       job->rows.input, job->problem->padding_mode);
+        npc_row_run run = {image && row >= 0 ? image + row * npc_row_stride(job->problem, &item->input)
+                                             : NULL,
+                           1, item->band.column * job->columns.stride - job->columns.before, recipe->pitch};
+        item->rows[m * job->rows.stride] = target;
+        for (int64_t phase = 0; phase < recipe->phases; phase++, run.start++) {
+            npc_pack_channels(&job->packer, &run, target);
+            target += recipe->pitch * job->size;
+        }
+    }
+}
+
 void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap, int64_t place) {
     const npc_stencil_job *job = item->job;
     const npc_tensor *input = &item->input;
-    if (job->reads_in_place) {
+    if (job->reads_in_place || job->recipe->lines) {
         const char *image = npc_outer_image(job->problem, input, item->band.outer, tap);
+        if (job->recipe->lines) {
+            pad_rows(item, image ? image + channel * input->channel_stride : NULL);
+            return;
+        }
         stencil_image rows = {image ? image + channel * input->channel_stride : NULL,
                               npc_row_stride(job->problem, input)};
         if (rows.first && job->stages) rows = stage_rows(item, rows.first);

@@ -22,6 +22,8 @@
  * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1. The HALF ones read every
  *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 takes as many kernel rows with row_stride 2,
  *   row_dilation 1 and columns that are neighbours.
+ * - stencil_line, NULL where an ISA or type has none: a row of any number of vectors under a single kernel row. Pixels are read
+ *   up to the next multiple of NPC_STENCIL_LINE vectors and one more; from and to are not looked at.
  * - from, to: NULL, or for every kernel column the lanes of a single vector that lie inside the input; the others are zeros, never read.
  * - last, clip, streams: as above.
  *
@@ -124,7 +126,7 @@ typedef struct {
 
 typedef void npc_stencil_kernel(const npc_stencil *tile);
 
-enum { NPC_STENCIL_HEIGHTS = 4, NPC_STENCIL_SHARED = 7 };
+enum { NPC_STENCIL_HEIGHTS = 4, NPC_STENCIL_SHARED = 7, NPC_STENCIL_LINE = 8 };
 typedef enum {
     NPC_STENCIL_ANY,
     NPC_STENCIL_3,
@@ -317,6 +319,7 @@ typedef struct {
     int lanes, rows, vectors, stencil_rows;
     npc_gemm_kernel *gemm[NPC_GEMM_ROWS][NPC_GEMM_VECTORS];
     npc_stencil_kernel *stencil[NPC_STENCIL_KERNELS][NPC_STENCIL_HEIGHTS]; /* rows: 1, 2, 4, 8 */
+    npc_stencil_kernel *stencil_line;
     int pixels; /* block[p - 1][v - 1] for p <= pixels */
     npc_block_kernel *block[NPC_BLOCK_PIXELS][NPC_BLOCK_VECTORS];
     npc_block_kernel *block_half[NPC_BLOCK_PIXELS];

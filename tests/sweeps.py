@@ -332,6 +332,18 @@ def kernels_in_pieces():
     yield Case((1, 16, 4, 12, 13), (32, 16, 2, 4, 5), stride=(2, 2, 1), padding=1)
 
 
+def kernels_along_one_axis():
+    """The same, of a single tap along the other: every number of outputs a tile may have, and rests of it."""
+    for k, n in itertools.product((2, 3, 4, 5, 6, 7, 8), (33, 46, 60)):
+        yield Case((1, 17, n), (18, 17, k))
+        yield Case((1, 32, 2, n), (32, 32, 1, k), stride=(1, 1 + n % 2), padding=(0, k - 1))
+        yield Case((1, 16, n, 3), (33, 16, k, 1), stride=(1 + n % 2, 1), padding=(1, 0), activation="relu")
+    for k in (2, 4):
+        yield Case((2, 40, 90), (24, 20, k), dilation=4, groups=2, padding=5, padding_mode="replicate")
+        yield Case((1, 48, 41, 5), (32, 48, k, 1), dilation=(3, 1), padding=(4, 0))
+        yield Case((1, 256, 60), (32, 8, k), groups=32)
+
+
 def activations():
     for activation in ("relu", "relu6", "sigmoid", "tanh", "silu", "hardswish", ("leaky_relu", 0.25),
                        ("clip", -2.5, 7), ("clip", 0, math.inf)):  # fmt: skip
@@ -374,6 +386,6 @@ SWEEPS = {
         wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, long_rows, lines, batches,
         groups, narrow_groups, depthwise, strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
-        small_networks, kernels_in_pieces, last_axes_of_one_tap,
+        small_networks, kernels_in_pieces, kernels_along_one_axis, last_axes_of_one_tap,
     )
 }  # fmt: skip

@@ -63,19 +63,21 @@ const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind
 
 /* The tiles that cost least; the first where none is for this problem. */
 static npc_winograd_kind kind_of(const npc_plan *plan) {
-    static const npc_winograd_kind kinds[] = {NPC_WINOGRAD_4X4, NPC_WINOGRAD_5X5, NPC_WINOGRAD_3X3,
-                                              NPC_WINOGRAD_4X4_STRIDE_2};
+    static const npc_winograd_kind kinds[][4] = {
+        {NPC_WINOGRAD_4X4, NPC_WINOGRAD_5X5, NPC_WINOGRAD_3X3, NPC_WINOGRAD_4X4_STRIDE_2},
+        {NPC_WINOGRAD_1X4, NPC_WINOGRAD_1X5, NPC_WINOGRAD_1X3, NPC_WINOGRAD_KINDS},
+        {NPC_WINOGRAD_4X1, NPC_WINOGRAD_5X1, NPC_WINOGRAD_3X1, NPC_WINOGRAD_KINDS},
+    };
     const npc_problem *problem = &plan->problem;
-    if (npc_rows(problem).kernel == 1) return NPC_WINOGRAD_1X4;
-    if (npc_columns(problem).kernel == 1) return NPC_WINOGRAD_4X1;
-    npc_winograd_kind best = kinds[0];
+    const int shape = npc_rows(problem).kernel == 1 ? 1 : npc_columns(problem).kernel == 1 ? 2 : 0;
+    npc_winograd_kind best = kinds[shape][0];
     double least = 0;
-    for (int i = 0; i < 4; i++) {
-        if (npc_winograd_applicable(plan, kinds[i])) continue;
-        const double cycles = npc_winograd_cycles(plan, kinds[i]);
+    for (int i = 0; i < 4 && kinds[shape][i] != NPC_WINOGRAD_KINDS; i++) {
+        if (npc_winograd_applicable(plan, kinds[shape][i])) continue;
+        const double cycles = npc_winograd_cycles(plan, kinds[shape][i]);
         if (least > 0 && cycles >= least) continue;
         least = cycles;
-        best = kinds[i];
+        best = kinds[shape][i];
     }
     return best;
 }

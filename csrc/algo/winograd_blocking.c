@@ -16,6 +16,10 @@ const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
     [NPC_WINOGRAD_4X1] = {4, 1, 6, 1, 3, 1, 1, 6, 1},
     [NPC_WINOGRAD_5X5] = {5, 5, 6, 6, 2, 2, 1, 6, 6},
     [NPC_WINOGRAD_3X3] = {3, 3, 6, 6, 4, 4, 1, 6, 6},
+    [NPC_WINOGRAD_1X5] = {1, 5, 1, 6, 1, 2, 1, 1, 6},
+    [NPC_WINOGRAD_5X1] = {5, 1, 6, 1, 2, 1, 1, 6, 1},
+    [NPC_WINOGRAD_1X3] = {1, 3, 1, 6, 1, 4, 1, 1, 6},
+    [NPC_WINOGRAD_3X1] = {3, 1, 6, 1, 4, 1, 1, 6, 1},
     [NPC_WINOGRAD_4X4_STRIDE_2] = {4, 4, 9, 9, 3, 3, 2, 6, 6},
 };
 

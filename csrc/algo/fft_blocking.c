@@ -116,13 +116,13 @@ static double stage_cycles(const npc_fft_recipe *r) {
 /* Of LANES lines of one output channel. */
 static double result_cycles(const npc_fft_recipe *r) {
     const double points = (double)r->points;
-    const double product = points * (4.3 * (double)r->taps + 4);
+    const double product = points * (4.8 * (double)r->taps + 4);
     return product + 4.6 * stage_cycles(r) + store_cycles(r) * 2 * points + 250;
 }
 
 static double item_cycles(const npc_plan *plan, const npc_fft_recipe *r) {
     const double lanes = plan->kernels->lanes, store = store_cycles(r);
-    const double load = r->phases == 1 ? store : r->phases == 2 ? store + 4 : 40;
+    const double load = r->phases == 1 ? store : r->phases == 2 ? store + 9 : 40;
     const double slots = (double)(r->slots * r->listed) / lanes;
     const double forward = slots * (3.6 * stage_cycles(r) + load * 2 * (double)r->points + 250);
     const double vectors = (double)(r->outputs * r->lines) / lanes;
@@ -149,7 +149,7 @@ static double items_of(const npc_problem *problem, const npc_fft_recipe *r) {
 static double pack_cycles(const npc_plan *plan, const npc_fft_recipe *r) {
     const double rows = (double)plan->problem.output_channels * (double)r->taps, points = (double)r->points;
     const double transform = (3.6 * points * (double)r->level + 10 * points) / plan->kernels->lanes;
-    return plan->prepacked ? 0 : rows * (points * 5 + transform) + 30 * points;
+    return plan->prepacked ? 0 : rows * (60 + points * 5 + transform) + 30 * points;
 }
 
 /* Until the last thread is done. */

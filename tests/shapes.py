@@ -147,4 +147,5 @@ VARIED = (
     Case((1, 33, 6, 6), (18, 33, 3, 3), padding=1),
     Case((1, 2, 4, 3, 5, 4), (3, 2, 2, 2, 2, 2), padding=1, padding_mode="symmetric"),
     Case((1, 2, 20, 22), (2, 2, 11, 9), padding=((5, 5), (4, 4)), padding_mode="replicate"),
+    Case((1, 5, 2, 23), (18, 5, 2, 9), padding=(1, 8), dilation=(1, 2)),
 )

@@ -192,6 +192,20 @@ def lines():
     yield Case((1, 1, 5, 9000), (1, 1, 1, 25))
 
 
+def wide_paddings():
+    """Of which some columns of a kernel read nothing else, under some tiles or all."""
+    for n, k in itertools.product((1, 7, 15, 16, 40, 57), (2, 9, 31)):
+        yield Case((1, 17, n), (33, 17, k), padding=k - 1)
+        yield Case((2, 8, n), (20, 4, k), padding=((2 * k, 0),), groups=2, stride=2 - n % 2)
+        yield Case((1, 5, 3, n), (18, 5, 2, k), padding=(1, 2 * k), dilation=(1, 2), activation="relu")
+    for d in (5, 12, 16, 23):
+        yield Case((1, 20, 23, 33), (24, 20, 3, 3), padding=d, dilation=d)
+        yield Case((1, 40, 3, 9, 30), (18, 40, 2, 2, 3), padding=(1, d, d), dilation=(1, d, d))
+    yield Case((1, 70, 49), (40, 70, 300), padding=150, activation="silu")
+    yield Case((1, 6, 500), (20, 6, 3), padding=((400, 0),), dilation=200)
+    yield Case((1, 6, 30), (20, 6, 5), padding=30)
+
+
 def batches():
     for n in (0, 1, 2, 3, 5, 8, 17):
         yield Case((n, 3, 6, 7), (4, 3, 3, 3), padding=1)
@@ -383,8 +397,8 @@ SWEEPS = {
         widths_depthwise,
         widths_depthwise_stride_2, heights, output_channels, output_channels_pointwise, input_channels,
         input_channels_pointwise, channel_pairs, large_channel_counts, long_reductions, kernels_of_three,
-        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, long_rows, lines, batches,
-        groups, narrow_groups, depthwise, strides_and_dilations,
+        wide_images, square_kernels, rectangular_kernels, large_kernels, long_kernels_1d, long_rows, lines,
+        wide_paddings, batches, groups, narrow_groups, depthwise, strides_and_dilations,
         extremes, uneven_paddings, padding_modes, padding_modes_at_their_limit, same_paddings, many_axes, activations,
         small_networks, kernels_in_pieces, kernels_along_one_axis, last_axes_of_one_tap,
     )

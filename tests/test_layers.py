@@ -52,6 +52,17 @@ def test_images_of_many_sizes(backend, kernel, stride):
         numpy.testing.assert_allclose(layer(x), exact, rtol=0, atol=1e-5 * abs(exact).max())
 
 
+@pytest.mark.parametrize("kernel", [2, 5, 31, 200])
+def test_signals_of_many_lengths(backend, kernel):
+    """The same weights, in the order of whatever part of the padding is left out."""
+    weight = shapes.small_integers(numpy.random.default_rng(0), (32, 16, kernel), "f4")
+    layer = npconv.Conv1d.from_weights(weight, padding=kernel)
+    with npconv.options(precision="strict"):
+        for length in (900, 20, 1, 200, 15, 900):
+            x = shapes.small_integers(numpy.random.default_rng(1), (1, 16, length), "f4")
+            numpy.testing.assert_array_equal(layer(x), npconv.conv1d(x, weight, padding=kernel))
+
+
 def test_results_that_are_not_finite_with_packed_weights(backend):
     weight, x = normal((32, 32, 3, 3)), normal((1, 32, 40, 40), seed=1)
     x[0, 3, 20, 20], x[0, 5, 0, 39] = numpy.nan, numpy.inf

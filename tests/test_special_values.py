@@ -218,3 +218,23 @@ def test_weights_times_padding(engine, value):
         assert not above[1:].any()
         assert beside[:, -1].all()
         assert not beside[:, :-1].any()
+
+
+@pytest.mark.parametrize("value", [numpy.inf, numpy.nan])
+def test_weights_times_wide_padding(engine, value):
+    """The same where whole tiles would leave a tap out."""
+    input = numpy.ones((1, 16, 20), "f")
+    weight = numpy.ones((16, 16, 40), "f")
+    weight[1, 2, 0] = weight[3, 4, 39] = value
+    arguments = {"stride": 1, "padding": 20}
+    with engine.options(precision="strict"):
+        if engine.refusal((input, weight), arguments) is not None:
+            return
+        result = npconv.conv(input, weight, **arguments)
+        layer = npconv.Conv1d.from_weights(weight, **arguments)
+        assert numpy.array_equal(layer(input), result, equal_nan=True)
+    first, last = numpy.isnan(result[0, 1]), numpy.isnan(result[0, 3])
+    assert first[:20].all()
+    assert last[1:].all()
+    assert first[20] == last[0] == numpy.isnan(value)
+    assert numpy.isfinite(result[0, 0]).all()

@@ -7,7 +7,8 @@
  * run of the reduction, short enough for its weights to stay in a first-level cache, goes over all pixels of a band
  * before the next one adds to their sums, which also keeps the error of long reductions down. At the end the sums are
  * turned around into the result. A single tap reads plain pixels where they lie: packing cost more than the pages of many
- * channels. Rows of padding are left out, unless a weight that is infinite or NaN makes them count.
+ * channels. Rows of padding are left out, and where it is wide columns of it too, unless a weight that is infinite or NaN makes
+ * them count.
  *
  * Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", 2018. Weights seen
  * for the first time are packed block by block just before use, as long as the band is large enough to pay for it. With
@@ -20,7 +21,10 @@
 #include "blocked.h"
 #include "weights.h"
 
-enum { NO_LANES = 4 }; /* sums that a tile needs to keep the multipliers busy */
+enum {
+    NO_LANES = 4, /* sums that a tile needs to keep the multipliers busy */
+    LINE = 64,    /* bytes of a cache's line */
+};
 
 _Static_assert(sizeof(npc_blocked_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
@@ -46,7 +50,7 @@ static const char *worthwhile(const npc_plan *plan) {
     const double bands = (double)npc_blocked_bands(problem, &recipe) / (double)npc_blocked_images(problem);
     const double packing = recipe.packs ? 0.3 * reduction * outputs * bands : 0;
     const double tile = (double)npc_max(width, NO_LANES);
-    const double here = (double)blocks * height * tile * (reduction + 8) + packing;
+    const double here = (double)blocks * height * tile * (npc_blocked_share(plan) * reduction + 8) + packing;
     const double there = outputs * height * (double)npc_ceil_div(width, (int64_t)lanes) * (reduction + 6);
     return here < 1.05 * there ? NULL : "vectors along pixels are as full";
 }
@@ -68,39 +72,36 @@ static size_t packed_bytes(const npc_plan *plan) {
                npc_compute_size(problem->compute);
 }
 
+static int64_t order(const npc_plan *plan) {
+    npc_blocked_recipe recipe;
+    memcpy(&recipe, plan->recipe, sizeof recipe);
+    return recipe.by_columns;
+}
+
 /* Offsets of a run's elements from its first channel on. */
 static void list_offsets(npc_blocked_item *item, const npc_taps_block *taps) {
     const npc_planes *planes = &item->planes;
     const npc_phases *rows = &planes->rows, *columns = &planes->columns;
     const int64_t outers = npc_outer_taps(item->job->problem);
     const int64_t image = rows->phases * columns->phases * planes->plane;
+    const int by_columns = (int)item->job->recipe->by_columns;
     int64_t *offsets = item->offsets;
     for (int64_t outer = taps->outer; outer < taps->outer + taps->outers; outer++)
         for (int64_t r = taps->row; r < taps->row + taps->rows; r++) {
             const int64_t row = outer * image + r % rows->period * columns->phases * planes->plane +
                                 r / rows->period * rows->step * columns->extent;
-            for (int64_t channel = 0; channel < taps->channels; channel++)
-                for (int64_t c = taps->column; c < taps->column + taps->columns; c++)
-                    *offsets++ = row + channel * outers * image + c % columns->period * planes->plane +
-                                 c / columns->period * columns->step;
+            for (int64_t i = 0; i < taps->channels * taps->columns; i++) {
+                const int64_t channel = by_columns ? i % taps->channels : i / taps->columns;
+                const int64_t c = taps->column + (by_columns ? i / taps->channels : i % taps->columns);
+                *offsets++ = row + channel * outers * image + c % columns->period * planes->plane +
+                             c / columns->period * columns->step;
+            }
         }
 }
 
-typedef struct {
-    int64_t from, to;
-} range;
-
-/* Taps of an axis that read the input, not the zeros around it, out of [first, first + count); from <= to. */
-static range taps_inside(const npc_axis *axis, int64_t output, int64_t first, int64_t count) {
-    const int64_t start = output * axis->stride - axis->before, end = first + count;
-    const range taps = {npc_clamp(npc_ceil_div(-start, axis->dilation), first, end),
-                        npc_clamp(npc_ceil_div(axis->input - start, axis->dilation), first, end)};
-    return taps;
-}
-
 /* Outer taps from the first to the last that read the input. */
-static range outer_taps_inside(const npc_blocked_item *item, const npc_taps_block *taps) {
-    range inside = {taps->outer, taps->outer + taps->outers};
+static npc_blocked_range outer_taps_inside(const npc_blocked_item *item, const npc_taps_block *taps) {
+    npc_blocked_range inside = {taps->outer, taps->outer + taps->outers};
     while (inside.from < inside.to &&
            !npc_outer_image(item->job->problem, &item->input, item->band.outer, inside.from))
         inside.from++;
@@ -110,9 +111,30 @@ static range outer_taps_inside(const npc_blocked_item *item, const npc_taps_bloc
     return inside;
 }
 
-/* One row of the band: some elements of the run, or none, to begin the sums with or to end them. */
+/* Leaves out the columns of a kernel row that read nothing but padding under all of the tile's pixels. */
+static void leave_columns_out(const npc_blocked_item *item, const npc_taps_block *taps, int64_t at,
+                              int64_t end, int64_t pitch, npc_block *tile) {
+    const npc_axis *axis = &item->job->columns;
+    const int64_t first = item->band.column + at, last = item->band.column + end - 1;
+    const int64_t from = npc_blocked_inside(axis, last, taps->column, taps->columns).from;
+    const int64_t to = npc_blocked_inside(axis, first, taps->column, taps->columns).to;
+    const int64_t elements = (from - taps->column) * taps->channels;
+    tile->weights = (const char *)tile->weights + elements * pitch * item->job->size;
+    tile->offsets += elements;
+    tile->reduction = npc_max(0, to - from) * taps->channels;
+}
+
+/* The processor does not guess that the next run's weights will be read: each tile asks for a part of them. */
+static void fetch_ahead(const npc_block *tile, const npc_taps_block *taps, int64_t from, int64_t to,
+                        int64_t pitch) {
+    const char *next = (const char *)tile->weights + npc_blocked_elements(taps) * pitch;
+    for (int64_t line = from * pitch; line < to * pitch; line += LINE) NPC_PREFETCH(next + line);
+}
+
+/* One row of the band: some elements of the run, or none, to begin the sums with or to end them; where `taps` are given, those of a
+ * kernel row whose columns may be left out. */
 static void run_row(const npc_blocked_item *item, const npc_blocked_block *block, const npc_block *given,
-                    int64_t row) {
+                    int64_t row, const npc_taps_block *taps) {
     const npc_blocked_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t width = item->band.columns, tiles = npc_ceil_div(width, kernels->pixels);
@@ -122,6 +144,13 @@ static void run_row(const npc_blocked_item *item, const npc_blocked_block *block
         const int64_t at = width * i / tiles, end = width * (i + 1) / tiles;
         npc_block_kernel *kernel = item->step == 1 ? kernels->block[end - at - 1][block->vectors - 1]
                                                    : kernels->block_half[end - at - 1];
+        if (taps && given->reduction) {
+            const int64_t elements = taps->channels * taps->columns;
+            if (row == 0)
+                fetch_ahead(given, taps, elements * i / tiles, elements * (i + 1) / tiles, pitch * job->size);
+            tile = *given;
+            leave_columns_out(item, taps, at, end, pitch, &tile);
+        }
         tile.input =
             (const char *)given->input + (row * item->planes.columns.extent + at * item->step) * job->size;
         tile.sums = item->sums + (row * width + at) * pitch * job->size;
@@ -136,11 +165,12 @@ static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int6
     const npc_taps_block taps = npc_split_taps(problem, &job->recipe->split, run);
     const int64_t pitch = block->vectors * job->plan->kernels->lanes * job->size;
     const int64_t images = npc_outer_taps(problem) * item->planes.rows.phases * item->planes.columns.phases;
-    const range every_row = {taps.row, taps.row + taps.rows},
-                every_outer = {taps.outer, taps.outer + taps.outers};
-    const range outers = block->skips ? outer_taps_inside(item, &taps) : every_outer;
+    const npc_blocked_range every_row = {taps.row, taps.row + taps.rows},
+                            every_outer = {taps.outer, taps.outer + taps.outers};
+    const npc_blocked_range outers = block->skips ? outer_taps_inside(item, &taps) : every_outer;
     const int64_t wide = taps.channels * taps.columns; /* elements of a kernel row */
     const int ends = run + 1 == job->recipe->split.blocks;
+    const int by_columns = block->skips && job->recipe->by_columns;
     if (job->recipe->split.level > NPC_SPLIT_CHANNELS || item->listed != taps.channels) {
         list_offsets(item, &taps);
         item->listed = taps.channels;
@@ -149,21 +179,24 @@ static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int6
                       .low = problem->activation_a,
                       .high = problem->activation_b};
     for (int64_t row = 0; row < item->band.rows; row++) {
-        const range rows =
-            block->skips ? taps_inside(&job->rows, item->band.row + row, taps.row, taps.rows) : every_row;
-        const int whole = rows.to - rows.from == taps.rows;
-        const int64_t parts = npc_max(1, whole ? 1 : outers.to - outers.from);
+        const npc_blocked_range rows =
+            block->skips ? npc_blocked_inside(&job->rows, item->band.row + row, taps.row, taps.rows)
+                         : every_row;
+        /* What lies together: all, the rows of an outer tap, or one row. */
+        const int whole = !by_columns && rows.to - rows.from == taps.rows;
+        const int64_t lines = by_columns ? npc_max(1, rows.to - rows.from) : 1;
+        const int64_t parts = npc_max(1, whole ? 1 : (outers.to - outers.from) * lines);
         for (int64_t part = 0; part < parts; part++) {
-            const int64_t outer = outers.from - taps.outer + part;
-            const int64_t from = (outer * taps.rows + rows.from - taps.row) * wide;
+            const int64_t outer = outers.from - taps.outer + part / lines;
+            const int64_t from = (outer * taps.rows + rows.from - taps.row + part % lines) * wide;
             tile.weights = weights + from * pitch;
             tile.offsets = item->offsets + from;
-            tile.reduction =
-                (rows.to - rows.from) * (whole ? outers.to - outers.from : outers.to > outers.from) * wide;
+            tile.reduction = (by_columns ? rows.to > rows.from : rows.to - rows.from) *
+                             (whole ? outers.to - outers.from : outers.to > outers.from) * wide;
             tile.accumulate = run > 0 || part > 0;
             tile.bias = tile.accumulate ? NULL : item->bias + block->first * job->size;
             tile.clip = ends && part + 1 == parts && problem->activation == NPC_ACTIVATION_CLIP;
-            run_row(item, block, &tile, row);
+            run_row(item, block, &tile, row, by_columns ? &taps : NULL);
         }
     }
 }
@@ -183,8 +216,8 @@ static void run_block(npc_blocked_item *item, npc_blocked_block block) {
             job->skips &&
             flags[item->group * npc_blocked_blocks(job->plan) + k / (kernels->lanes * NPC_BLOCK_VECTORS)];
     } else {
-        const npc_blocked_packer packer = {job->plan,    &job->recipe->split, &job->tensors->weight,
-                                           item->places, item->lines,         job->plain};
+        const npc_blocked_packer packer = {job->plan,    job->recipe, &job->tensors->weight,
+                                           item->places, item->lines, job->plain};
         npc_blocked_pack_block(&packer, item->group * outputs + k, block.count, block.vectors, item->weights);
         block.weights = item->weights;
         block.skips = job->skips && npc_blocked_skips(job->problem, block.weights,
@@ -320,7 +353,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.chunks = npc_ceil_div(npc_group_outputs(problem), recipe.channels);
     job.reduction = npc_reduction(problem);
     job.size = (int64_t)npc_compute_size(problem->compute);
-    job.skips = has_rows_of_padding(problem);
+    job.skips = recipe.by_columns || has_rows_of_padding(problem);
     job.plain = npc_weights_lie_plainly(problem, &tensors->weight);
     npc_parallel_for(plan->threads,
                      npc_blocked_images(problem) * job.row_bands * job.column_bands * job.chunks, run_item,
@@ -335,6 +368,7 @@ const npc_algorithm npc_algorithm_blocked = {
     .prepare = prepare,
     .packed_bytes = packed_bytes,
     .pack = npc_blocked_pack,
+    .order = order,
     .turns_taps = 1,
     .run = run,
 };

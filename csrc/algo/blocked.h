@@ -14,6 +14,7 @@ typedef struct {
     int64_t channels; /* output channels of an item */
     npc_split split;  /* the runs */
     int64_t packs;    /* weights block by block, just before use */
+    int64_t by_columns; /* their channels follow columns */
     int64_t plane_bytes, list_bytes, bias_bytes, sum_bytes, line_bytes,
         weight_bytes; /* of a thread's workspace */
 } npc_blocked_recipe;
@@ -27,14 +28,24 @@ double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, in
 /* Pixels of a line of sums that go to the result by way of the workspace. */
 int64_t npc_blocked_line(const npc_plan *plan, const npc_blocked_recipe *recipe);
 
+/* Taps of an axis that read the input, not the zeros around it, out of [first, first + count); from <= to. */
+typedef struct {
+    int64_t from, to;
+} npc_blocked_range;
+npc_blocked_range npc_blocked_inside(const npc_axis *axis, int64_t output, int64_t first, int64_t count);
+/* The part of the products that is left without the padding. */
+double npc_blocked_share(const npc_plan *plan);
+/* Whether enough columns of the kernel read nothing but padding, under all pixels of a tile, to be left out. */
+int npc_blocked_by_columns(const npc_plan *plan);
+
 /* Output channels of a group with those that only fill its last vector. */
 int64_t npc_blocked_outputs(const npc_plan *plan);
 /* Vectors of a block with so many output channels left. */
 int npc_blocked_vectors(const npc_plan *plan, int64_t left);
 int64_t npc_blocked_elements(const npc_taps_block *taps);
 
-/* A block's flag, kept before all packed blocks: whether the rows of padding may be left out, since none of its weights is
- * infinite or NaN, which times zero is not zero. */
+/* A block's flag, kept before all packed blocks: whether padding may be left out, since none of its weights is infinite
+ * or NaN, which times zero is not zero. */
 typedef int32_t npc_blocked_flag;
 int64_t npc_blocked_flag_bytes(const npc_plan *plan);
 int64_t npc_blocked_blocks(const npc_plan *plan); /* of a group */
@@ -43,7 +54,7 @@ npc_blocked_flag npc_blocked_skips(const npc_problem *problem, const void *weigh
 /* What packing a block of weights takes. */
 typedef struct {
     const npc_plan *plan;
-    const npc_split *split;
+    const npc_blocked_recipe *recipe;
     const npc_tensor *weight;
     int64_t *places;
     char *rows; /* lanes * RUN elements, for weights that do not lie plainly */
@@ -53,7 +64,8 @@ typedef struct {
 /* `count` output channels from k on, into a block of so many vectors. */
 void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count, int vectors,
                             char *target);
-/* All of them, after their flags: packed[group][block][run][outer tap][row][channel][column][output channel]. */
+/* All of them, after their flags: packed[group][block][run][outer tap][row][channel][column][output channel], or with the channel
+ * after the column. */
 void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
 
 /* What a run of the algorithm knows. */
@@ -68,7 +80,7 @@ typedef struct {
     int64_t row_bands, column_bands, chunks;
     int64_t reduction, size;
     int plain; /* weights may be read where they lie */
-    int skips; /* there are rows of padding, which finite weights leave out */
+    int skips; /* there is padding, which finite weights leave out */
 } npc_blocked_job;
 
 typedef struct {

@@ -8,7 +8,10 @@ enum {
     MOST_WEIGHT_BYTES = 3 << 20, /* of a block packed for use at once */
     SHARED_BANDS = 8,            /* from so many on weights are packed once for all */
     THREAD_WORK = 300 * 1000,    /* multiplications that pay for waking one more thread */
+    TILES_ASKED = 64,            /* of an axis, at least, how much they leave out */
 };
+
+#define WORTH_SHARE 0.9 /* of the products, to leave the others out column by column */
 
 double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns) {
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
@@ -17,6 +20,43 @@ double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, in
     return (double)row.phases * (double)row.extent * (double)column.phases * (double)column.extent *
            (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem) *
            (double)npc_compute_size(problem->compute);
+}
+
+npc_blocked_range npc_blocked_inside(const npc_axis *axis, int64_t output, int64_t first, int64_t count) {
+    const int64_t start = output * axis->stride - axis->before, end = first + count;
+    const npc_blocked_range taps = {npc_clamp(npc_ceil_div(-start, axis->dilation), first, end),
+                                    npc_clamp(npc_ceil_div(axis->input - start, axis->dilation), first, end)};
+    return taps;
+}
+
+/* The part of the products along an axis that tiles of so many pixels do; of many tiles, some speak for their neighbours. */
+static double share_along(const npc_axis *axis, int64_t tile) {
+    const int64_t step = tile * npc_max(1, axis->output / (tile * TILES_ASKED));
+    const int64_t last = (axis->output - 1) * axis->stride + (axis->kernel - 1) * axis->dilation;
+    double left_out = 0;
+    if (axis->before <= 0 && last - axis->before < axis->input) return 1;
+    for (int64_t o = 0; o < axis->output; o += step) {
+        const int64_t end = npc_min(o + tile, axis->output), next = npc_min(o + step, axis->output);
+        const int64_t from = npc_blocked_inside(axis, end - 1, 0, axis->kernel).from;
+        const int64_t to = npc_blocked_inside(axis, o, 0, axis->kernel).to;
+        left_out += (double)(next - o) * (double)(axis->kernel - npc_max(0, to - from));
+    }
+    return 1 - left_out / ((double)axis->output * (double)axis->kernel);
+}
+
+int npc_blocked_by_columns(const npc_plan *plan) {
+    const npc_axis columns = npc_columns(&plan->problem);
+    return plan->problem.padding_mode == NPC_PADDING_ZEROS && columns.kernel > 1 &&
+           share_along(&columns, plan->kernels->pixels) < WORTH_SHARE;
+}
+
+double npc_blocked_share(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    const npc_axis columns = npc_columns(problem);
+    double share = npc_blocked_by_columns(plan) ? share_along(&columns, plan->kernels->pixels) : 1;
+    if (problem->padding_mode != NPC_PADDING_ZEROS) return share;
+    for (int a = 0; a + 1 < problem->spatial_axes; a++) share *= share_along(&problem->axis[a], 1);
+    return share;
 }
 
 /* Bands of like size whose sums and planes fit, narrower than the image only where a row does not. */
@@ -82,6 +122,7 @@ npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
     choose_band(plan, &recipe);
     share_among_threads(plan, &recipe);
     const int64_t reduction = npc_reduction(problem), block = lanes * NPC_BLOCK_VECTORS;
+    recipe.by_columns = npc_blocked_by_columns(plan);
     recipe.packs = !plan->prepacked && npc_blocked_bands(problem, &recipe) < SHARED_BANDS * problem->groups &&
                    reduction * block * size <= MOST_WEIGHT_BYTES;
     const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),

@@ -13,13 +13,14 @@ int npc_blocked_vectors(const npc_plan *plan, int64_t left) {
     return left > plan->kernels->lanes ? NPC_BLOCK_VECTORS : 1;
 }
 
-/* Where a run's elements, which lie by channel, outer tap, row, column, come to stand: channels after rows, so that the
- * rows of padding can be left out. */
-static void list_places(const npc_taps_block *taps, int64_t *places) {
+/* Where a run's elements, which lie by channel, outer tap, row, column, come to stand: channels after rows, and perhaps after
+ * columns, so that padding can be left out. */
+static void list_places(const npc_taps_block *taps, int by_columns, int64_t *places) {
     for (int64_t c = 0; c < taps->channels; c++)
         for (int64_t row = 0; row < taps->outers * taps->rows; row++)
             for (int64_t column = 0; column < taps->columns; column++)
-                *places++ = (row * taps->channels + c) * taps->columns + column;
+                *places++ = by_columns ? (row * taps->columns + column) * taps->channels + c
+                                       : (row * taps->channels + c) * taps->columns + column;
 }
 
 /* Output channels side by side, as they are in the block's rows: as many rows at once as lie a stride apart. */
@@ -27,20 +28,23 @@ static void copy_outputs(const npc_blocked_packer *packer, const npc_taps_block 
                          int64_t count, const npc_block_rows *rows) {
     const npc_problem *problem = &packer->plan->problem;
     const npc_tensor *weight = packer->weight;
-    const int64_t size = (int64_t)npc_compute_size(problem->compute), single = taps->columns == 1;
+    const int64_t size = (int64_t)npc_compute_size(problem->compute);
     const int64_t kernel_rows = npc_rows(problem).kernel, stride = npc_column_stride(problem, weight);
+    const int by_columns = packer->recipe->by_columns || taps->columns == 1;
     npc_copy copy = {.target = rows->target,
-                     .count = single ? taps->channels : taps->columns,
+                     .count = by_columns ? taps->channels : taps->columns,
                      .extent = rows->target_stride,
-                     .source_stride = (single ? weight->channel_stride : stride) / size,
+                     .source_stride = (by_columns ? weight->channel_stride : stride) / size,
                      .to = npc_min(count, rows->target_stride)};
+    const int64_t copies = by_columns ? taps->columns : taps->channels;
     for (int64_t row = 0; row < taps->outers * taps->rows; row++)
-        for (int64_t c = 0; c < taps->channels; c += single ? taps->channels : 1) {
+        for (int64_t i = 0; i < copies; i++) {
+            const int64_t channel = by_columns ? 0 : i, column = by_columns ? i : 0;
             const int64_t outer =
-                (taps->channel + c) * npc_outer_taps(problem) + taps->outer + row / taps->rows;
+                (taps->channel + channel) * npc_outer_taps(problem) + taps->outer + row / taps->rows;
             copy.source =
                 npc_weights_row(problem, weight, k, outer * kernel_rows + taps->row + row % taps->rows) +
-                taps->column * stride;
+                (taps->column + column) * stride;
             packer->plan->kernels->copy[0](&copy);
             copy.target = (char *)copy.target + copy.count * copy.extent * size;
         }
@@ -63,12 +67,12 @@ void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t
     const npc_kernels *kernels = packer->plan->kernels;
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = kernels->lanes;
     const int side_by_side = !packer->plain && npc_weights_side_by_side(problem, packer->weight);
-    for (int64_t run = 0; run < packer->split->blocks; run++) {
-        const npc_taps_block taps = npc_split_taps(problem, packer->split, run);
+    for (int64_t run = 0; run < packer->recipe->split.blocks; run++) {
+        const npc_taps_block taps = npc_split_taps(problem, &packer->recipe->split, run);
         const int64_t from = first_element(problem, &taps);
         npc_block_rows rows = {
             .places = packer->places, .count = npc_blocked_elements(&taps), .target_stride = vectors * lanes};
-        list_places(&taps, packer->places);
+        list_places(&taps, (int)packer->recipe->by_columns, packer->places);
         if (side_by_side) {
             rows.target = target;
             copy_outputs(packer, &taps, k, count, &rows);
@@ -125,7 +129,7 @@ typedef struct {
     char *packed;
 } pack_job;
 
-/* One block of one group: packed[group][block][run][outer tap][row][channel][column][output channel]. */
+/* One block of one group, in the order of npc_blocked_pack. */
 static void pack_item(void *context, int64_t index, int thread) {
     const pack_job *job = context;
     const npc_problem *problem = &job->plan->problem;
@@ -133,7 +137,7 @@ static void pack_item(void *context, int64_t index, int thread) {
     const int64_t blocks = npc_blocked_blocks(job->plan), first = index % blocks * block;
     int64_t places[NPC_BLOCKED_RUN];
     long double rows[NPC_BLOCKED_RUN * VECTOR_BYTES / sizeof(long double)]; /* the best aligned */
-    const npc_blocked_packer packer = {job->plan,    &job->recipe->split,
+    const npc_blocked_packer packer = {job->plan,    job->recipe,
                                        job->weight,  places,
                                        (char *)rows, npc_weights_lie_plainly(problem, job->weight)};
     const int64_t size = (int64_t)npc_compute_size(problem->compute), reduction = npc_reduction(problem);

@@ -1,4 +1,5 @@
 /* How winograd.c cuts a problem, and what that costs. */
+#include "blocked.h"
 #include "winograd.h"
 
 enum {
@@ -219,6 +220,20 @@ static double pixels_read(const npc_axis *axis) {
     return (double)npc_min(axis->input, (axis->output - 1) * axis->stride + axis->kernel);
 }
 
+/* The same of an image for all windows: rows far apart are packed again for each row that reads them. */
+static double pixels_packed(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const double images = (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem);
+    if (rows.dilation == 1 || rows.kernel == 1) return images * pixels_read(&rows) * pixels_read(&columns);
+    npc_plan single = *plan;
+    single.threads = 1;
+    const npc_blocked_recipe recipe = npc_blocked_cut(&single);
+    const double bands = (double)npc_blocked_bands(problem, &recipe) / (double)npc_blocked_images(problem);
+    return bands * npc_blocked_plane_bytes(problem, recipe.band_rows, recipe.band_columns) /
+           (double)npc_compute_size(problem->compute);
+}
+
 /* The better of the algorithms blocked and direct: products, pixels packed, sums stored, what a call costs. */
 double npc_winograd_direct_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
@@ -230,13 +245,13 @@ double npc_winograd_direct_cycles(const npc_plan *plan) {
     const double pieces = (double)(problem->batch * npc_outer_outputs(problem)) * groups;
     const double pixels = (double)rows.output * (double)columns.output;
     const double wide = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
-    const double pack = inputs * (double)npc_outer_taps(problem) * pixels_read(&rows) *
-                        pixels_read(&columns) * (columns.stride > 2 ? 3.8 : 1.1);
+    const double pack = pixels_packed(plan) * (columns.stride > 2 ? 3.8 : 1.1);
     const double elements = inputs * taps * outputs * groups;
     const double bytes = elements * (double)npc_compute_size(problem->compute);
     const double read = bytes > LAST_CACHE ? bytes / 4 : 0;
-    const double blocked = pieces * (inputs * taps * vectors * pixels + pack + 8 * vectors * pixels) + 1300 +
-                           (plan->prepacked ? 0 : 2.5 * elements);
+    const double blocked =
+        pieces * (npc_blocked_share(plan) * inputs * taps * vectors * pixels + pack + 8 * vectors * pixels) +
+        1300 + (plan->prepacked ? 0 : 2.5 * elements);
     const double tap = outputs > 1 ? 1.1 : 2.1; /* a single output has loads of its own */
     const double direct =
         pieces * (tap * inputs * taps * outputs * wide + pack + 11 * outputs / lanes * pixels) + 800;

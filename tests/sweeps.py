@@ -255,6 +255,10 @@ def strides_and_dilations():
     yield Case((1, 3, 20, 30), (4, 3, 3, 2), stride=(1, 3), dilation=(4, 1))
     yield Case((1, 3, 20, 30), (4, 3, 2, 5), stride=(2, 1), dilation=(3, 2), padding=(0, 4))
     yield Case((2, 3, 30), (4, 3, 3), stride=2, dilation=5, padding=3)
+    for s, n in itertools.product((3, 4, 5), (93, 96, 97, 130, 200)):
+        yield Case((1, 2, 7, n), (20, 2, 3, 5), stride=s, padding=2)
+        yield Case((1, 4, 7, n), (4, 1, 3, 3), stride=(1, s), padding=(1, 3), groups=4)
+        yield Case((2, 17, n), (18, 17, 7), stride=s, padding=5)
 
 
 def extremes():

@@ -154,7 +154,8 @@ static void copy_plane(const packer *p, char *target, copy_source source, int64_
                            .extent = extent,
                            .source_stride = row_step * source.row_stride / p->size,
                            .from = npc_clamp(npc_ceil_div(-column_start, step), 0, extent),
-                           .to = npc_clamp(npc_ceil_div(p->columns.input - column_start, step), 0, extent)};
+                           .to = npc_clamp(npc_ceil_div(p->columns.input - column_start, step), 0, extent),
+                           .step = step};
     npc_zeros(target, p->problem->compute, low * extent);
     if (high > low) p->copy(&rows);
     npc_zeros(target + high * extent * p->size, p->problem->compute, (height - high) * extent);
@@ -284,15 +285,15 @@ static int is_plain(const npc_planes_source *source) {
            npc_counts_in_elements(problem, source->input);
 }
 
-/* The kernel that copies every step-th pixel of rows of this input, if there is one. */
+/* The kernel that copies every step-th pixel of plain rows, if there is one. */
 static npc_copy_kernel *copy_kernel(const npc_planes_source *source, int64_t step) {
-    return step <= NPC_COPY_STEPS && is_plain(source) ? source->kernels->copy[step - 1] : NULL;
+    return step <= NPC_COPY_STEPS ? source->kernels->copy[npc_min(step, NPC_COPY_KERNELS) - 1] : NULL;
 }
 
-/* Phases of neighbouring pixels that fill half a vector and more, and steps for which there is nothing better. */
+/* Phases of neighbouring pixels that fill half a vector and more. */
 static const npc_kernels *turning_kernels(const npc_planes_source *source, const npc_planes *planes) {
     const npc_axis columns = npc_columns(source->problem);
-    const int turns = columns.stride > NPC_COPY_STEPS && columns.dilation == 1 &&
+    const int turns = columns.stride > 2 && columns.dilation == 1 &&
                       2 * planes->columns.phases >= source->kernels->lanes && is_plain(source);
     return turns ? source->kernels : NULL;
 }
@@ -313,7 +314,7 @@ static void choose_stage(packer *p, const npc_planes_source *source) {
     const int64_t most = STAGE_BYTES / p->size, step = p->packer.step;
     region *r = &p->staged;
     if (p->copy || p->turns || problem->padding_mode != NPC_PADDING_ZEROS || problem->parts > 1 ||
-        step > NPC_COPY_STEPS)
+        !copy_kernel(source, step))
         return;
     r->rows = clip_span(&p->rows, &planes->rows, p->band->row, p->taps->row, &r->row);
     r->columns = clip_span(&p->columns, &planes->columns, p->band->column, p->taps->column, &r->column);
@@ -321,7 +322,7 @@ static void choose_stage(packer *p, const npc_planes_source *source) {
     if (r->columns > most || r->rows > most / npc_max(1, r->columns)) return;
     if (r->rows * r->columns > 2 * planes->rows.phases * planes->columns.phases * planes->plane) return;
     p->stages = 1;
-    p->copy = source->kernels->copy[step - 1];
+    p->copy = copy_kernel(source, step);
 }
 
 void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps, const npc_band *band,
@@ -338,7 +339,7 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
                 .packer = npc_row_packer_of(problem, input),
                 .row_stride = npc_row_stride(problem, input),
                 .size = (int64_t)npc_compute_size(problem->compute),
-                .copy = copy_kernel(source, npc_columns(problem).stride),
+                .copy = is_plain(source) ? copy_kernel(source, npc_columns(problem).stride) : NULL,
                 .turns = turning_kernels(source, planes)};
     choose_stage(&p, source);
     char *out = target;
@@ -352,7 +353,7 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
 
 npc_channel_packer npc_channel_packer_of(const npc_planes_source *source, int64_t step) {
     npc_channel_packer packer = {npc_row_packer_of(source->problem, source->input),
-                                 copy_kernel(source, step)};
+                                 is_plain(source) ? copy_kernel(source, step) : NULL};
     packer.row.step = step;
     return packer;
 }
@@ -368,7 +369,8 @@ void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run,
             .extent = run->extent,
             .source_stride = row->input->channel_stride / size,
             .from = npc_clamp(npc_ceil_div(-run->start, row->step), 0, run->extent),
-            .to = npc_clamp(npc_ceil_div(row->width - run->start, row->step), 0, run->extent)};
+            .to = npc_clamp(npc_ceil_div(row->width - run->start, row->step), 0, run->extent),
+            .step = row->step};
         packer->copy(&rows);
         return;
     }

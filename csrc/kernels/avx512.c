@@ -118,6 +118,7 @@ NPC_INLINE void transpose_pd(__m512d *v) {
 #define LOAD_PLACES(p) _mm512_loadu_si512(p)
 #define NEXT_PLACES(places) _mm512_add_epi32(places, _mm512_set1_epi32(1))
 #define PICK(v, places) _mm512_permutexvar_ps(places, v)
+#define PICK_PAIR(a, b, places) _mm512_permutex2var_ps(a, places, b)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define STREAM(p, v) _mm512_stream_ps(p, v)
 #define END_STREAMS() _mm_sfence()

@@ -39,7 +39,7 @@
  *
  * copy: `count` rows of `extent` pixels each, one after the other in the target:
  *     target[r * extent + j] = source[r * source_stride + j * step] for from <= j < to, and 0 for the others, never read.
- *   One kernel for each step from 1 on. Whole vectors are stored, so up to a vector less one element beyond the last row.
+ *   For steps of 1, of 2 and, NULL where an ISA or type has none, up to NPC_COPY_STEPS. Whole vectors are stored, so up to a vector less one element beyond the last row.
  *
  * dot: one or two gradients, row by row, against `taps` shifted inputs,
  *     output[m][t] = (output[m][t] if accumulate) + sum over row, i of left[m][row * left_stride + i] * right[offsets[t] + row * right_stride + i]
@@ -143,11 +143,12 @@ typedef struct {
     const void *source;
     void *target;
     int64_t count, extent, source_stride, from, to;
+    int64_t step; /* read by the last kernel alone */
 } npc_copy;
 
 typedef void npc_copy_kernel(const npc_copy *rows);
 
-enum { NPC_COPY_STEPS = 2 };
+enum { NPC_COPY_KERNELS = 3, NPC_COPY_STEPS = 4 };
 
 typedef struct {
     const void *weights, *input;
@@ -328,7 +329,7 @@ typedef struct {
     npc_block_kernel *block[NPC_BLOCK_PIXELS][NPC_BLOCK_VECTORS];
     npc_block_kernel *block_half[NPC_BLOCK_PIXELS];
     npc_block_rows_kernel *block_store, *block_weights;
-    npc_copy_kernel *copy[NPC_COPY_STEPS]; /* steps 1, 2 */
+    npc_copy_kernel *copy[NPC_COPY_KERNELS]; /* steps 1, 2, more */
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
     npc_spread_kernel *spread;
     void (*end_streams)(void); /* NULL where nothing is streamed */

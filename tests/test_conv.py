@@ -115,6 +115,21 @@ def test_real_layers_keep_their_precision(backend, name, precision):
     assert not oracle.difference_rounded(result, data.expected, scale, 2e-6 if precision == "strict" else 1e-5)
 
 
+@pytest.mark.parametrize(("size", "kernel"), [((5500,), (4000,)), ((20, 790), (3, 700))])
+def test_long_strict_sums(engine, size, kernel):
+    """Of numbers that do not cancel, whose error grows with the length of what is summed at once."""
+    random = numpy.random.default_rng(3)
+    x, w = random.random((1, 1, *size), "f4"), random.random((1, 1, *kernel), "f4")
+    if engine.backend == "numpy" or engine.algorithm == "reference":
+        return  # up to its BLAS; one product after the other, for this dtype only where it is asked for
+    with engine.options(precision="strict"):
+        if engine.refusal((x, w), {}) is None:
+            result = npconv.conv(x, w)
+            windows = numpy.lib.stride_tricks.sliding_window_view(x[0, 0].astype("f8"), kernel)
+            exact = (windows * w[0, 0]).sum(tuple(range(-len(kernel), 0)))
+            assert abs(result[0, 0] - exact).max() < 2e-6 * exact.max()
+
+
 @pytest.mark.parametrize("case", [case for case in shapes.VARIED if case.axes <= 3], ids=str)
 def test_functions_with_a_number_agree_with_conv(backend, case):
     data = shapes.shared_data(case, "f")

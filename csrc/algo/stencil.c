@@ -5,7 +5,8 @@
  * Vectors lie along the columns; several output rows are summed at once, so that a loaded pixel serves every row it lies
  * under. Rows of plain arrays are read where they lie: rows outside the input are a row of zeros, and lanes outside it
  * are masked, so there is no padded copy. Integers of other types and layouts are converted first, as they lie; all else
- * (column strides, padding modes, layouts of floats) goes through packed planes.
+ * (column strides, padding modes, layouts of floats) goes through packed planes, and long kernels of a single row through padded
+ * rows.
  *
  * Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, for direct loops with sums
  * in registers; a matrix product has nothing to share here, and loses its time in packing. */
@@ -247,7 +248,7 @@ static void run_columns(npc_stencil_item *item, int64_t first, int again) {
     }
     for (int64_t at = 0; at < columns; at += (tile->vectors - 1) * lanes + tile->last) {
         const int64_t end = at < job->lead ? npc_min(job->lead, columns) : columns;
-        tile->from = npc_stencil_list_lanes(item, at) ? item->from : NULL;
+        tile->from = npc_stencil_list_lanes(item, at) ? item->from + (tile->columns - item->columns) : NULL;
         tile->vectors = tile->from ? 1 : npc_ceil_div(npc_min(end, item->inside_to) - at, lanes);
         tile->at = job->reads_in_place ? at * job->columns.stride : at;
         tile->last = (int)npc_min(lanes, end - at - (tile->vectors - 1) * lanes);
@@ -274,17 +275,19 @@ static void finish_band(const npc_stencil_item *item) {
 static void run_band(npc_stencil_item *item, int64_t k) {
     const npc_stencil_job *job = item->job;
     const npc_problem *problem = job->problem;
-    const int64_t images = job->inputs * job->outer_taps, kernel_rows = job->rows.kernel;
-    const int64_t row_size = job->columns.kernel * job->size;
+    const int64_t images = job->inputs * job->outer_taps;
+    const int64_t kernel_rows = job->rows.kernel, kernel_columns = job->columns.kernel;
+    const int64_t row_runs = npc_ceil_div(kernel_rows, job->run_rows),
+                  column_runs = npc_ceil_div(kernel_columns, job->run_columns);
     npc_stencil *tile = &item->tile;
     long double bias; /* the widest: holds any compute type */
     const npc_tensor *biases = &job->tensors->bias;
-    const char *start = biases->data + k * biases->channel_stride;
-    if (problem->has_bias && !job->plain_bias) {
+    const char *start = problem->has_bias ? biases->data + k * biases->channel_stride : NULL;
+    if (start && !job->plain_bias) {
         npc_load_part(&bias, biases, problem->compute, start, 0, 0, 1);
         start = (const char *)&bias;
     }
-    const char *weights = job->weights + k * images * kernel_rows * row_size;
+    const char *weights = job->weights + k * images * kernel_rows * kernel_columns * job->size;
     for (int64_t i = 0; i < images; i += tile->images) {
         tile->images = npc_min(job->images, images - i);
         for (int64_t place = 0; place < tile->images; place++) {
@@ -293,12 +296,17 @@ static void run_band(npc_stencil_item *item, int64_t k) {
         }
         if (!item->listed) npc_stencil_list_columns(item);
         item->listed = 1;
-        for (int64_t first = 0; first < kernel_rows; first += job->run_rows) {
-            const int starts = i == 0 && first == 0,
-                      ends = i + tile->images == images && first + job->run_rows >= kernel_rows;
+        for (int64_t run = 0; run < row_runs * column_runs; run++) {
+            const int64_t first = run / column_runs * job->run_rows,
+                          column = run % column_runs * job->run_columns;
+            const int starts = i == 0 && run == 0,
+                      ends = i + tile->images == images && run + 1 == row_runs * column_runs;
             tile->kernel_rows = npc_min(job->run_rows, kernel_rows - first);
-            tile->weights = weights + (i * kernel_rows + first) * row_size;
-            tile->bias = starts && problem->has_bias ? start : NULL;
+            tile->kernel_columns = npc_min(job->run_columns, kernel_columns - column);
+            tile->columns = item->columns + column;
+            tile->to = item->to + column;
+            tile->weights = weights + ((i * kernel_rows + first) * kernel_columns + column) * job->size;
+            tile->bias = starts ? start : NULL;
             tile->accumulate = !starts;
             tile->clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
             run_columns(item, first, starts && ends);
@@ -310,11 +318,8 @@ static void run_band(npc_stencil_item *item, int64_t k) {
 static void prepare_tile(npc_stencil_item *item) {
     const npc_stencil_job *job = item->job;
     npc_stencil *tile = &item->tile;
-    tile->columns = item->columns;
     tile->output_stride =
         job->stores ? npc_row_stride(job->problem, &job->tensors->output) / job->size : item->band.columns;
-    tile->to = item->to;
-    tile->kernel_columns = job->columns.kernel;
     tile->image_rows = job->recipe->listed_rows;
     tile->row_stride = job->rows.stride;
     tile->row_dilation = job->rows.dilation;
@@ -380,6 +385,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.images = 1;
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
+    job.run_columns = npc_min(RUN, job.columns.kernel);
     const npc_planes_source source = {problem, plan->kernels, &tensors->input};
     const int plain =
         npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
@@ -393,7 +399,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         job.kernel = NPC_STENCIL_3_IMAGES;
     }
     job.plain_bias =
-        npc_is_compute(tensors->bias.scalar, problem->compute) && !tensors->bias.swapped &&
+        problem->has_bias && npc_is_compute(tensors->bias.scalar, problem->compute) &&
+        !tensors->bias.swapped &&
         ((uintptr_t)tensors->bias.data | (uintptr_t)tensors->bias.channel_stride) % (uintptr_t)job.size == 0;
     job.stores = npc_is_compute(problem->scalar, problem->compute) &&
                  npc_column_stride(problem, &tensors->output) == job.size &&
@@ -401,7 +408,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     /* Not what is read again, to add to it. */
     job.streams = job.stores && !job.activates && job.rows.output >= plan->kernels->stencil_rows &&
-                  job.run_rows == job.rows.kernel && job.inputs * job.outer_taps == job.images &&
+                  job.run_rows == job.rows.kernel && job.run_columns == job.columns.kernel &&
+                  job.inputs * job.outer_taps == job.images &&
                   npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *

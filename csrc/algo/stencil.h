@@ -29,7 +29,7 @@ typedef struct {
     int64_t inputs, outputs,
         outer_taps; /* of a group: divisions are slow, and a channel's work may be small */
     int64_t size; /* bytes of a compute element */
-    int64_t run_rows; /* kernel rows at a time */
+    int64_t run_rows, run_columns; /* of a kernel at a time */
     int64_t images;   /* at a time */
     npc_stencil_kind kernel;
     npc_channel_packer packer;

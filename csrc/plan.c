@@ -86,7 +86,17 @@ static npc_status make_unmerged(npc_plan *plan, const char *wanted) {
     return NPC_OK;
 }
 
+/* Pixels after the last window, left over by a stride: algorithms that transform them would have others feel them. */
+static void leave_unread_out(npc_problem *problem) {
+    for (int a = 0; a < problem->spatial_axes && problem->padding_mode == NPC_PADDING_ZEROS; a++) {
+        npc_axis *axis = &problem->axis[a];
+        const int64_t last = (axis->output - 1) * axis->stride + (axis->kernel - 1) * axis->dilation;
+        axis->input = npc_clamp(last - axis->before + 1, 0, axis->input);
+    }
+}
+
 npc_status npc_plan_make(npc_plan *plan, const char *wanted) {
+    leave_unread_out(&plan->problem);
     plan->given = plan->problem;
     plan->merged = npc_merge_axes(&plan->problem);
     return make_unmerged(plan, wanted);

@@ -238,3 +238,32 @@ def test_weights_times_wide_padding(engine, value):
     assert last[1:].all()
     assert first[20] == last[0] == numpy.isnan(value)
     assert numpy.isfinite(result[0, 0]).all()
+
+
+UNREAD = (
+    shapes.Case((1, 16, 18, 18), (16, 16, 5, 5), stride=2),
+    shapes.Case((1, 16, 58, 60), (16, 16, 3, 3), stride=(1, 2)),
+    shapes.Case((1, 1, 60, 63), (2, 1, 31, 32), stride=2),
+    shapes.Case((1, 3, 900), (8, 3, 256), stride=32, padding=3),
+    shapes.Case((2, 8, 5), (8, 8, 2), stride=4),
+    shapes.Case((1, 2, 3, 40), (2, 1, 1, 9), stride=(2, 3), groups=2),
+)
+
+
+def test_pixels_that_no_window_reads(engine):
+    """However large they are, no result changes."""
+    for case in UNREAD:
+        input, weight, bias = shapes.shared_data(case, "f").arrays
+        loud = input.copy()
+        for axis in range(2, input.ndim):
+            size, kernel, stride = input.shape[axis], weight.shape[axis], case.arguments()["stride"]
+            stride = stride[axis - 2] if isinstance(stride, tuple) else stride
+            before = case.padding
+            read = (size + 2 * before - kernel) // stride * stride + kernel - before
+            if read < size:
+                numpy.moveaxis(loud, axis, 0)[max(read, 0) :] = 1e30
+        assert (loud == 1e30).any(), str(case)
+        with engine.options():
+            if engine.refusal((input, weight, bias), case.arguments()) is None:
+                quiet = npconv.conv(input, weight, bias, **case.arguments())
+                assert numpy.array_equal(npconv.conv(loud, weight, bias, **case.arguments()), quiet), str(case)

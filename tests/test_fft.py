@@ -41,6 +41,26 @@ def test_as_exact_as_plain_sums(input, weight):
     assert not oracle.difference_rounded(actual, expected, None, 2e-6)
 
 
+def test_sums_of_many_rows_of_taps():
+    """Within 1e-5 even where nothing cancels: of equal numbers, whose sum is known."""
+    x, w = numpy.full((1, 64, 60, 60), 0.7, "f4"), numpy.full((2, 64, 25, 25), 0.3, "f4")
+    expected = 64 * 625 * float(x[0, 0, 0, 0]) * float(w[0, 0, 0, 0])
+    with npconv.options(backend="compiled", algorithm="fft"):
+        assert abs(npconv.conv(x, w) - expected).max() < 1e-5 * expected
+
+
+@pytest.mark.parametrize("channels", [1400, 1500, 1900])
+def test_channels_that_barely_fit(channels):
+    """Of which only single vectors of lines fit the workspace."""
+    x, w = arrays((1, channels, 137, 20), (1, channels, 3, 5))
+    with npconv.options(backend="compiled", algorithm="fft"):
+        assert npconv.explain(x, w).workspace_bytes < 100 * 2**20
+        actual = npconv.conv(x, w)
+    with npconv.options(precision="strict"):
+        expected = npconv.conv(x.astype("f8"), w.astype("f8"))
+    assert not oracle.difference_rounded(actual, expected, None, 5e-6)
+
+
 def test_layers_take_signals_of_any_length():
     """Their lengths decide on the transforms, and those on the order of packed weights."""
     w = arrays((1,), (2, 1, 400))[1]
@@ -81,3 +101,24 @@ def test_silence_stays_silent(isa):
     with npconv.options(backend="compiled", isa=isa, algorithm="fft"):
         result = npconv.conv1d(x, w)
     assert not result[..., 8000:20000].any()
+
+
+@pytest.mark.parametrize("isa", [e.isa for e in engines.ENGINES if e.algorithm == "fft"])
+@pytest.mark.parametrize(("input", "weight", "stride"), [
+    ((1, 1, 60000), (1, 1, 700), 1),
+    ((1, 1, 60000), (2, 1, 5000), 1),
+    ((1, 2, 40000), (1, 2, 9000), 3),
+    ((2, 1, 3, 12000), (2, 1, 2, 3000), (1, 2)),
+    ((1, 1, 6, 9000), (1, 1, 3, 6000), 1),
+    ((1, 1, 12, 1, 5000), (1, 1, 5, 1, 4000), (3, 1, 1)),
+    ((1, 1, 40, 9000), (1, 1, 3, 1500), 1),
+])  # fmt: skip
+def test_lines_of_every_length(isa, input, weight, stride):
+    """Short transforms and long ones, kernel rows in one part and in several, beside plain sums in float64."""
+    x, w = arrays(input, weight)
+    with npconv.options(precision="strict"):
+        expected = npconv.conv(x.astype("f8"), w.astype("f8"), stride=stride)
+    for dtype, tolerance in (("f4", 2e-6), ("f8", 1e-14)):
+        with npconv.options(backend="compiled", isa=isa, algorithm="fft"):
+            result = npconv.conv(x.astype(dtype), w.astype(dtype), stride=stride)
+        assert not oracle.difference_rounded(result, expected, None, tolerance)

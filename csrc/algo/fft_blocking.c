@@ -167,7 +167,9 @@ static double choose_lines(const npc_plan *plan, npc_fft_recipe *r) {
     const int64_t outputs = npc_group_outputs(&plan->problem), most = npc_fft_most_outputs(plan);
     npc_fft_recipe best = *r;
     double least = 0;
-    for (int64_t cuts = 1; cuts <= whole; cuts = npc_max(cuts + 1, cuts * 5 / 4)) {
+    /* The last is of single vectors, which npc_fft_fits asks for. */
+    for (int64_t cuts = 1, next; cuts <= whole; cuts = cuts < whole ? npc_min(next, whole) : next) {
+        next = npc_max(cuts + 1, cuts * 5 / 4);
         if (npc_ceil_div(whole, cuts) > MOST_VECTORS) continue;
         for (int parts = 1; parts <= plan->threads; parts++) {
             r->outputs = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, parts), most));

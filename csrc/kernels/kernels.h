@@ -78,7 +78,7 @@
  * - backward: their inverses, times 2 or 4.
  * - product[outputs - 1][log2 of vectors]: for each point, `vectors` vectors of lines of `outputs` outputs,
  *       output[k][v] = sum over r of weights[r][k] * input[offsets[r] + v * LANES]
- *   in order of r. Points of the output follow one another: vectors of real parts, then as many of imaginary parts.
+ *   in order of r, NPC_FFT_RUN of them at a time. Points of the output follow one another: vectors of real parts, then as many of imaginary parts.
  * - finish: adds the bias to `count` vectors and clips them, in place; returns whether all were finite before.
  *
  * All strides and offsets count elements of the compute type.
@@ -308,7 +308,7 @@ typedef struct {
     double low, high;
 } npc_fft_finish;
 
-enum { NPC_FFT_OUTPUTS = 2, NPC_FFT_VECTORS = 3 };
+enum { NPC_FFT_OUTPUTS = 2, NPC_FFT_VECTORS = 3, NPC_FFT_RUN = 256 };
 
 typedef void npc_fft_pass_kernel(const npc_fft_pass *pass);
 

@@ -90,12 +90,12 @@ static void list_offsets(npc_blocked_item *item, const npc_taps_block *taps) {
         for (int64_t r = taps->row; r < taps->row + taps->rows; r++) {
             const int64_t row = outer * image + r % rows->period * columns->phases * planes->plane +
                                 r / rows->period * rows->step * columns->extent;
-            for (int64_t i = 0; i < taps->channels * taps->columns; i++) {
-                const int64_t channel = by_columns ? i % taps->channels : i / taps->columns;
-                const int64_t c = taps->column + (by_columns ? i / taps->channels : i % taps->columns);
-                *offsets++ = row + channel * outers * image + c % columns->period * planes->plane +
-                             c / columns->period * columns->step;
-            }
+            for (int64_t i = 0; i < (by_columns ? taps->columns : taps->channels); i++)
+                for (int64_t j = 0; j < (by_columns ? taps->channels : taps->columns); j++) {
+                    const int64_t channel = by_columns ? j : i, c = taps->column + (by_columns ? i : j);
+                    *offsets++ = row + channel * outers * image + c % columns->period * planes->plane +
+                                 c / columns->period * columns->step;
+                }
         }
 }
 
@@ -187,8 +187,10 @@ static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int6
         const int64_t lines = by_columns ? npc_max(1, rows.to - rows.from) : 1;
         const int64_t parts = npc_max(1, whole ? 1 : (outers.to - outers.from) * lines);
         for (int64_t part = 0; part < parts; part++) {
-            const int64_t outer = outers.from - taps.outer + part / lines;
-            const int64_t from = (outer * taps.rows + rows.from - taps.row + part % lines) * wide;
+            const int64_t outer = lines > 1 ? part / lines : part; /* divisions take their time */
+            const int64_t line = part - outer * lines;
+            const int64_t from =
+                ((outers.from - taps.outer + outer) * taps.rows + rows.from - taps.row + line) * wide;
             tile.weights = weights + from * pitch;
             tile.offsets = item->offsets + from;
             tile.reduction = (by_columns ? rows.to > rows.from : rows.to - rows.from) *

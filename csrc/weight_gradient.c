@@ -204,7 +204,7 @@ static void dot_band(npc_gradient_item *item, const npc_tensor *image, const npc
                      const npc_gradient_rows *rows) {
     const npc_gradient_job *job = item->job;
     const npc_problem *problem = job->problem;
-    const npc_planes_source source = {problem, job->plan->kernels, image};
+    const npc_planes_source source = {problem, job->plan->kernels, image, NULL, 0, 0};
     const int64_t channels = item->groups * item->inputs;
     npc_taps_block block = item->taps;
     block.outers = 1;

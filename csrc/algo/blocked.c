@@ -49,7 +49,8 @@ static const char *worthwhile(const npc_plan *plan) {
                   blocks = npc_ceil_div(npc_group_outputs(problem), (int64_t)lanes);
     const double bands = (double)npc_blocked_bands(problem, &recipe) / (double)npc_blocked_images(problem);
     const double packing = recipe.packs ? 0.3 * reduction * outputs * bands : 0;
-    const double tile = (double)npc_max(width, NO_LANES);
+    const double merged = (double)recipe.images;
+    const double tile = width * recipe.images < NO_LANES ? NO_LANES / merged : (double)width;
     const double here = (double)blocks * height * tile * (npc_blocked_share(plan) * reduction + 8) + packing;
     const double there = outputs * height * (double)npc_ceil_div(width, (int64_t)lanes) * (reduction + 6);
     return here < 1.05 * there ? NULL : "vectors along pixels are as full";
@@ -102,6 +103,7 @@ static void list_offsets(npc_blocked_item *item, const npc_taps_block *taps) {
 /* Outer taps from the first to the last that read the input. */
 static npc_blocked_range outer_taps_inside(const npc_blocked_item *item, const npc_taps_block *taps) {
     npc_blocked_range inside = {taps->outer, taps->outer + taps->outers};
+    if (item->job->recipe->merges) return inside;
     while (inside.from < inside.to &&
            !npc_outer_image(item->job->problem, &item->input, item->band.outer, inside.from))
         inside.from++;
@@ -137,7 +139,7 @@ static void run_row(const npc_blocked_item *item, const npc_blocked_block *block
                     int64_t row, const npc_taps_block *taps) {
     const npc_blocked_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
-    const int64_t width = item->band.columns, tiles = npc_ceil_div(width, kernels->pixels);
+    const int64_t width = item->band.columns * item->images, tiles = npc_ceil_div(width, kernels->pixels);
     const int64_t pitch = block->vectors * kernels->lanes;
     npc_block tile = *given;
     for (int64_t i = 0; i < tiles; i++) {
@@ -146,10 +148,12 @@ static void run_row(const npc_blocked_item *item, const npc_blocked_block *block
                                                    : kernels->block_half[end - at - 1];
         if (taps && given->reduction) {
             const int64_t elements = taps->channels * taps->columns;
-            if (row == 0)
-                fetch_ahead(given, taps, elements * i / tiles, elements * (i + 1) / tiles, pitch * job->size);
             tile = *given;
             leave_columns_out(item, taps, at, end, pitch, &tile);
+            if (row == 0 && tiles == 1)
+                fetch_ahead(&tile, taps, 0, tile.reduction, pitch * job->size);
+            else if (row == 0)
+                fetch_ahead(given, taps, elements * i / tiles, elements * (i + 1) / tiles, pitch * job->size);
         }
         tile.input =
             (const char *)given->input + (row * item->planes.columns.extent + at * item->step) * job->size;
@@ -220,10 +224,10 @@ static void run_block(npc_blocked_item *item, npc_blocked_block block) {
     } else {
         const npc_blocked_packer packer = {job->plan,    job->recipe, &job->tensors->weight,
                                            item->places, item->lines, job->plain};
-        npc_blocked_pack_block(&packer, item->group * outputs + k, block.count, block.vectors, item->weights);
+        block.skips = npc_blocked_pack_block(&packer, item->group * outputs + k, block.count, block.vectors,
+                                             item->weights) &&
+                      job->skips;
         block.weights = item->weights;
-        block.skips = job->skips && npc_blocked_skips(job->problem, block.weights,
-                                                      block.vectors * kernels->lanes * job->reduction);
     }
     const char *weights = block.weights;
     for (int64_t run = 0; run < job->recipe->split.blocks; run++) {
@@ -273,6 +277,32 @@ static int lie_in_place(const npc_blocked_item *item) {
            npc_lies_in_rows(job->problem, &item->input) && npc_counts_in_elements(job->problem, &item->input);
 }
 
+/* The item's n-th image. */
+static npc_tensor image_input(npc_blocked_item *item, int64_t n) {
+    const npc_blocked_job *job = item->job;
+    npc_tensor input = job->tensors->input;
+    item->band.outer = (item->image + n) % job->outers;
+    input.data += (item->image + n) / job->outers * input.batch_stride +
+                  item->group * npc_group_inputs(job->problem) * input.channel_stride;
+    return input;
+}
+
+/* Several images, and their pixels then alternate. */
+static void merge_images(npc_blocked_item *item, const npc_taps_block *taps) {
+    npc_planes *planes = &item->planes;
+    npc_planes_list list;
+    list.made = 0;
+    npc_planes_source source = {item->job->problem, item->job->plan->kernels, &item->input, &list, 0,
+                                item->images};
+    for (; source.image < item->images; source.image++) {
+        item->input = image_input(item, source.image);
+        npc_planes_pack(&source, taps, &item->band, planes, item->packed);
+    }
+    planes->plane *= item->images;
+    planes->columns.extent *= item->images;
+    planes->columns.step *= item->images;
+}
+
 static void bring_pixels(npc_blocked_item *item) {
     const npc_blocked_job *job = item->job;
     const npc_problem *problem = job->problem;
@@ -280,6 +310,13 @@ static void bring_pixels(npc_blocked_item *item) {
     const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
                                  0, job->rows.kernel,          0, job->columns.kernel};
     item->planes = npc_planes_of(problem, &taps, &item->band);
+    item->input = image_input(item, 0);
+    item->pixels = item->packed;
+    item->step = 1;
+    if (item->images > 1) {
+        merge_images(item, &taps);
+        return;
+    }
     const char *image = lie_in_place(item) ? npc_outer_image(problem, input, item->band.outer, 0) : NULL;
     if (image) {
         const int64_t row_bytes = job->rows.stride * npc_row_stride(problem, input);
@@ -289,34 +326,25 @@ static void bring_pixels(npc_blocked_item *item) {
         item->pixels = image + item->band.row * row_bytes + item->band.column * item->step * job->size;
         return;
     }
-    const npc_planes_source source = {problem, job->plan->kernels, input};
+    const npc_planes_source source = {problem, job->plan->kernels, input, NULL, 0, 0};
     npc_planes_pack(&source, &taps, &item->band, &item->planes, item->packed);
-    item->pixels = item->packed;
-    item->step = 1;
 }
 
-/* Items in the order batch, group, outer pixel, row band, column band, output channels. */
+/* Items in the order group, images, row band, column band, output channels. */
 static void run_item(void *context, int64_t index, int thread) {
     const npc_blocked_job *job = context;
-    const npc_problem *problem = job->problem;
     const npc_blocked_recipe *recipe = job->recipe;
-    const npc_tensors *tensors = job->tensors;
-    const int64_t outputs = npc_group_outputs(problem), outers = npc_outer_outputs(problem);
     const int64_t block = job->plan->kernels->lanes * NPC_BLOCK_VECTORS;
-    npc_blocked_item item = {.job = job, .input = tensors->input};
+    npc_blocked_item item = {.job = job};
     item.first = index % job->chunks * recipe->channels;
     item.band.column = (index /= job->chunks) % job->column_bands * recipe->band_columns;
     item.band.row = (index /= job->column_bands) % job->row_bands * recipe->band_rows;
-    item.band.outer = (index /= job->row_bands) % outers;
-    item.group = (index /= outers) % problem->groups;
-    const int64_t n = index / problem->groups;
+    item.image = (index /= job->row_bands) % job->image_bands * recipe->images;
+    item.group = index / job->image_bands;
+    item.images = npc_min(recipe->images, job->images - item.image);
     item.band.rows = npc_min(recipe->band_rows, job->rows.output - item.band.row);
     item.band.columns = npc_min(recipe->band_columns, job->columns.output - item.band.column);
-    item.count = npc_min(recipe->channels, outputs - item.first);
-    item.input.data += n * tensors->input.batch_stride +
-                       item.group * npc_group_inputs(problem) * tensors->input.channel_stride;
-    item.output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride +
-                  (item.group * outputs + item.first) * tensors->output.channel_stride;
+    item.count = npc_min(recipe->channels, npc_group_outputs(job->problem) - item.first);
     place_workspace(&item, thread);
     load_bias(&item);
     bring_pixels(&item);
@@ -353,13 +381,16 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.row_bands = npc_ceil_div(job.rows.output, recipe.band_rows);
     job.column_bands = npc_ceil_div(job.columns.output, recipe.band_columns);
     job.chunks = npc_ceil_div(npc_group_outputs(problem), recipe.channels);
+    job.outers = npc_outer_outputs(problem);
+    job.images = problem->batch * job.outers;
+    job.image_bands = npc_ceil_div(job.images, recipe.images);
     job.reduction = npc_reduction(problem);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.skips = recipe.by_columns || has_rows_of_padding(problem);
     job.plain = npc_weights_lie_plainly(problem, &tensors->weight);
     npc_parallel_for(plan->threads,
-                     npc_blocked_images(problem) * job.row_bands * job.column_bands * job.chunks, run_item,
-                     &job);
+                     problem->groups * job.image_bands * job.row_bands * job.column_bands * job.chunks,
+                     run_item, &job);
     return NPC_OK;
 }
 

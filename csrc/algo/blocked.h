@@ -12,6 +12,8 @@ enum {
 typedef struct {
     int64_t band_rows, band_columns;
     int64_t channels; /* output channels of an item */
+    int64_t images;   /* of the batch and of outer pixels, each a band, whose pixels alternate */
+    int64_t merges;   /* some do, for any number of threads */
     npc_split split;  /* the runs */
     int64_t packs;    /* weights block by block, just before use */
     int64_t by_columns; /* their channels follow columns */
@@ -21,7 +23,7 @@ typedef struct {
 
 /* Sets plan->threads too. */
 npc_blocked_recipe npc_blocked_cut(npc_plan *plan);
-int64_t npc_blocked_images(const npc_problem *problem);
+int64_t npc_blocked_images(const npc_problem *problem); /* of all groups */
 int64_t npc_blocked_bands(const npc_problem *problem, const npc_blocked_recipe *recipe);
 /* Bytes of the packed input under such a band. */
 double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns);
@@ -49,7 +51,6 @@ int64_t npc_blocked_elements(const npc_taps_block *taps);
 typedef int32_t npc_blocked_flag;
 int64_t npc_blocked_flag_bytes(const npc_plan *plan);
 int64_t npc_blocked_blocks(const npc_plan *plan); /* of a group */
-npc_blocked_flag npc_blocked_skips(const npc_problem *problem, const void *weights, int64_t count);
 
 /* What packing a block of weights takes. */
 typedef struct {
@@ -61,9 +62,9 @@ typedef struct {
     int plain;
 } npc_blocked_packer;
 
-/* `count` output channels from k on, into a block of so many vectors. */
-void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count, int vectors,
-                            char *target);
+/* `count` output channels from k on, into a block of so many vectors; returns its flag. */
+npc_blocked_flag npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count,
+                                        int vectors, char *target);
 /* All of them, after their flags: packed[group][block][run][outer tap][row][channel][column][output channel], or with the channel
  * after the column. */
 void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
@@ -78,6 +79,7 @@ typedef struct {
     char *workspace;
     npc_axis rows, columns;
     int64_t row_bands, column_bands, chunks;
+    int64_t outers, images, image_bands; /* outer pixels; of the batch and outer pixels */
     int64_t reduction, size;
     int plain; /* weights may be read where they lie */
     int skips; /* there is padding, which finite weights leave out */
@@ -88,7 +90,7 @@ typedef struct {
     npc_band band;
     npc_planes planes;
     npc_tensor input; /* from the first channel of the group on */
-    char *output;     /* first pixel of the band, first channel of the item */
+    int64_t image, images; /* of the batch and of outer pixels: the first one, of so many */
     int64_t group, first, count; /* output channels */
     const char *pixels; /* packed, or of the input itself */
     int64_t step;       /* from pixel to pixel */

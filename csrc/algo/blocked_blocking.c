@@ -8,6 +8,10 @@ enum {
     MOST_WEIGHT_BYTES = 3 << 20, /* of a block packed for use at once */
     SHARED_BANDS = 8,            /* from so many on weights are packed once for all */
     THREAD_WORK = 300 * 1000,    /* multiplications that pay for waking one more thread */
+    MERGED_PIXELS = 64,          /* of an image that shares a band with others; */
+    FEW_PIXELS = 12,             /* of one whose outer padding counts then, */
+    POINT_PIXELS = 2,            /* or that is packed for it alone */
+    MERGED_BAND = 224,           /* pixels */
     TILES_ASKED = 64,            /* of an axis, at least, how much they leave out */
 };
 
@@ -84,8 +88,34 @@ int64_t npc_blocked_images(const npc_problem *problem) {
 }
 
 int64_t npc_blocked_bands(const npc_problem *problem, const npc_blocked_recipe *recipe) {
-    return npc_blocked_images(problem) * npc_ceil_div(npc_rows(problem).output, recipe->band_rows) *
+    return problem->groups * npc_ceil_div(npc_blocked_images(problem) / problem->groups, recipe->images) *
+           npc_ceil_div(npc_rows(problem).output, recipe->band_rows) *
            npc_ceil_div(npc_columns(problem).output, recipe->band_columns);
+}
+
+/* Images of few pixels together: their tiles are fuller, and weights serve all of them. Pixels that would be read in place are packed
+ * for it; outer taps in the padding are not left out any more. */
+static void choose_images(const npc_plan *plan, npc_blocked_recipe *recipe) {
+    const npc_problem *problem = &plan->problem;
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const npc_phases row = npc_phases_of(&rows, rows.kernel, rows.output);
+    const npc_phases column = npc_phases_of(&columns, columns.kernel, columns.output);
+    const double pixels = (double)rows.output * (double)columns.output;
+    const double planes = npc_blocked_plane_bytes(problem, rows.output, columns.output);
+    const int64_t all = problem->batch * npc_outer_outputs(problem);
+    recipe->images = 1;
+    recipe->merges = 0;
+    const int most_pixels = npc_taps(problem) == 1        ? POINT_PIXELS
+                            : npc_outer_taps(problem) > 1 ? FEW_PIXELS
+                                                          : MERGED_PIXELS;
+    if (pixels > most_pixels || recipe->by_columns ||
+        (double)(row.phases * column.phases) * (double)row.extent * (double)column.extent > NPC_PLANES_LISTED)
+        return;
+    const int64_t most =
+        npc_min(all, npc_min((int64_t)(MERGED_BAND / pixels), (int64_t)(PLANE_BYTES / planes)));
+    if (most < 2) return;
+    recipe->images = npc_ceil_div(all, npc_ceil_div(all, most));
+    recipe->merges = 1;
 }
 
 /* Gives every thread as much to do: by a few more bands, or by fewer output channels an item. */
@@ -100,9 +130,14 @@ static void share_among_threads(npc_plan *plan, npc_blocked_recipe *recipe) {
     if (threads > 1 && bands % threads && bands < 8 * threads) {
         const int64_t images = bands / npc_ceil_div(height, recipe->band_rows);
         const int64_t row_bands = npc_ceil_div(height, recipe->band_rows);
+        const int64_t all = npc_blocked_images(problem) / problem->groups;
         int64_t more = row_bands;
         while (more < row_bands + threads && images * more % threads) more++;
-        if (bands > threads && height >= 2 * more && npc_ceil_div(height, npc_ceil_div(height, more)) == more)
+        if (recipe->merges && (bands > 1 || outputs < threads * block))
+            recipe->images =
+                npc_ceil_div(all, npc_round_up(npc_ceil_div(all, recipe->images), npc_min(threads, all)));
+        else if (!recipe->merges && bands > threads && height >= 2 * more &&
+                 npc_ceil_div(height, npc_ceil_div(height, more)) == more)
             recipe->band_rows = npc_ceil_div(height, more);
         else
             recipe->channels = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, threads), block));
@@ -120,18 +155,20 @@ npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
     npc_blocked_recipe recipe = {.split = npc_split_evenly(problem, NPC_BLOCKED_RUN)};
     choose_band(plan, &recipe);
+    recipe.by_columns = npc_blocked_by_columns(plan);
+    choose_images(plan, &recipe);
     share_among_threads(plan, &recipe);
     const int64_t reduction = npc_reduction(problem), block = lanes * NPC_BLOCK_VECTORS;
-    recipe.by_columns = npc_blocked_by_columns(plan);
     recipe.packs = !plan->prepacked && npc_blocked_bands(problem, &recipe) < SHARED_BANDS * problem->groups &&
                    reduction * block * size <= MOST_WEIGHT_BYTES;
     const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
                                  0, npc_rows(problem).kernel,  0, npc_columns(problem).kernel};
     const npc_band band = {0, 0, recipe.band_rows, 0, recipe.band_columns};
-    recipe.plane_bytes = npc_aligned_bytes((npc_planes_of(problem, &taps, &band).elements + lanes) * size);
+    recipe.plane_bytes =
+        npc_aligned_bytes((npc_planes_of(problem, &taps, &band).elements * recipe.images + lanes) * size);
     recipe.list_bytes = npc_aligned_bytes(2 * NPC_BLOCKED_RUN * (int64_t)sizeof(int64_t));
     recipe.bias_bytes = npc_aligned_bytes(npc_round_up(recipe.channels, block) * size);
-    recipe.sum_bytes = npc_aligned_bytes(npc_blocked_line(plan, &recipe) * block * size);
+    recipe.sum_bytes = npc_aligned_bytes(npc_blocked_line(plan, &recipe) * recipe.images * block * size);
     recipe.line_bytes =
         npc_aligned_bytes(lanes * npc_max(npc_blocked_line(plan, &recipe), NPC_BLOCKED_RUN) * size);
     recipe.weight_bytes = recipe.packs ? npc_aligned_bytes(reduction * block * size) : 0;

@@ -54,6 +54,17 @@ static void store_channels(const npc_blocked_item *item, const npc_block_rows *g
                    sums, (size_t)(given->channels * job->size));
 }
 
+/* Of a channel of the item's n-th image under the band. */
+static char *first_pixel(const npc_blocked_item *item, int64_t n, int64_t channel) {
+    const npc_blocked_job *job = item->job;
+    const npc_tensor *output = &job->tensors->output;
+    npc_band band = item->band;
+    band.outer = (item->image + n) % job->outers;
+    return npc_result_band(job->problem, output, &band) +
+           (item->image + n) / job->outers * output->batch_stride +
+           (item->group * npc_group_outputs(job->problem) + item->first + channel) * output->channel_stride;
+}
+
 void npc_blocked_store(const npc_blocked_item *item, const npc_blocked_block *block) {
     const npc_blocked_job *job = item->job;
     const npc_problem *problem = job->problem;
@@ -63,12 +74,13 @@ void npc_blocked_store(const npc_blocked_item *item, const npc_blocked_block *bl
     const int in_rows = is_compute && npc_column_stride(problem, output) == job->size &&
                         npc_counts_in_elements(problem, output);
     if (problem->activation != NPC_ACTIVATION_CLIP)
-        npc_activate(problem, item->sums, item->band.rows * item->band.columns * pitch);
-    for (int v = 0; v < block->vectors; v++) {
-        const npc_block_rows rows = {.source = item->sums + v * lanes * job->size,
-                                     .source_stride = pitch,
+        npc_activate(problem, item->sums, item->band.rows * item->band.columns * item->images * pitch);
+    for (int64_t i = 0; i < item->images * block->vectors; i++) {
+        const int64_t n = i / block->vectors, v = i % block->vectors;
+        const npc_block_rows rows = {.source = item->sums + (n * pitch + v * lanes) * job->size,
+                                     .source_stride = item->images * pitch,
                                      .channels = (int)npc_min(lanes, block->count - v * lanes)};
-        char *result = item->output + (block->first + v * lanes) * output->channel_stride;
+        char *result = first_pixel(item, n, block->first + v * lanes);
         if (in_rows)
             store_rows(item, &rows, result);
         else if (is_compute && output->channel_stride == job->size)

@@ -61,8 +61,22 @@ int64_t npc_blocked_elements(const npc_taps_block *taps) {
     return taps->channels * taps->outers * taps->rows * taps->columns;
 }
 
-void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count, int vectors,
-                            char *target) {
+static npc_blocked_flag skips(const npc_problem *problem, int64_t count, const void *weights) {
+    const npc_compute compute = problem->compute;
+    const uint32_t exponent = compute == NPC_COMPUTE_f32 ? 0x7f800000u : 0x7ff00000u;
+    const uint32_t *words = weights;
+    uint32_t found = 0;
+    if (npc_taps(problem) == 1) return 0; /* leaves out too little */
+    if (compute == NPC_COMPUTE_u32 || compute == NPC_COMPUTE_u64) return 1;
+    if (compute == NPC_COMPUTE_ld) return 0;
+    count *= (int64_t)npc_compute_size(compute) / 4;
+    for (int64_t i = 0; i < count; i++) found |= (words[i] & exponent) == exponent;
+    return !found;
+}
+
+npc_blocked_flag npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count,
+                                        int vectors, char *target) {
+    npc_blocked_flag flag = 1;
     const npc_problem *problem = &packer->plan->problem;
     const npc_kernels *kernels = packer->plan->kernels;
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = kernels->lanes;
@@ -93,8 +107,10 @@ void npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t
             }
             kernels->block_weights(&rows);
         }
+        flag = flag && skips(problem, rows.count * vectors * lanes, target);
         target += rows.count * vectors * lanes * size;
     }
+    return flag;
 }
 
 int64_t npc_blocked_blocks(const npc_plan *plan) {
@@ -107,19 +123,6 @@ int64_t npc_blocked_flag_bytes(const npc_plan *plan) {
 }
 
 /* By words of 32 bits, as that is quick; a double's lower half may look like what it is not, and costs time alone. */
-npc_blocked_flag npc_blocked_skips(const npc_problem *problem, const void *weights, int64_t count) {
-    const npc_compute compute = problem->compute;
-    const uint32_t exponent = compute == NPC_COMPUTE_f32 ? 0x7f800000u : 0x7ff00000u;
-    const uint32_t *words = weights;
-    uint32_t found = 0;
-    if (npc_taps(problem) == 1) return 0; /* leaves out too little */
-    if (compute == NPC_COMPUTE_u32 || compute == NPC_COMPUTE_u64) return 1;
-    if (compute == NPC_COMPUTE_ld) return 0;
-    count *= (int64_t)npc_compute_size(compute) / 4;
-    for (int64_t i = 0; i < count; i++) found |= (words[i] & exponent) == exponent;
-    return !found;
-}
-
 enum { VECTOR_BYTES = 64 }; /* of any kernels: 16 floats, 4 long doubles */
 
 typedef struct {
@@ -145,10 +148,8 @@ static void pack_item(void *context, int64_t index, int thread) {
     char *packed = job->packed + npc_blocked_flag_bytes(job->plan) +
                    (index / blocks * npc_blocked_outputs(job->plan) + first) * reduction * size;
     (void)thread;
-    npc_blocked_pack_block(&packer, index / blocks * outputs + first, npc_min(block, outputs - first),
-                           vectors, packed);
-    ((npc_blocked_flag *)(void *)job->packed)[index] =
-        npc_blocked_skips(problem, packed, vectors * job->plan->kernels->lanes * reduction);
+    ((npc_blocked_flag *)(void *)job->packed)[index] = npc_blocked_pack_block(
+        &packer, index / blocks * outputs + first, npc_min(block, outputs - first), vectors, packed);
 }
 
 void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {

@@ -240,7 +240,7 @@ static void run_block(direct_item *item, int64_t index) {
         npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
         memcpy(item->listed, listed, sizeof listed);
     }
-    const npc_planes_source source = {job->problem, job->plan->kernels, &item->input};
+    const npc_planes_source source = {job->problem, job->plan->kernels, &item->input, NULL, 0, 0};
     npc_planes_pack(&source, &item->taps, &item->band, &item->planes, item->packed);
     /* Sums of elements past the planes are thrown away, yet must not be slow ones. */
     npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,

@@ -324,7 +324,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.workspace = workspace;
     job.rows = npc_rows(problem);
     job.columns = npc_columns(problem);
-    const npc_planes_source source = {problem, plan->kernels, &tensors->input};
+    const npc_planes_source source = {problem, plan->kernels, &tensors->input, NULL, 0, 0};
     job.packer = npc_channel_packer_of(&source, job.columns.stride);
     job.chunks = npc_ceil_div(job.recipe.all_lines, job.recipe.lines);
     job.parts = npc_ceil_div(npc_group_outputs(problem), job.recipe.outputs);

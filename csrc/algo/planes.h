@@ -45,23 +45,48 @@ npc_planes npc_planes_of(const npc_problem *problem, const npc_taps_block *taps,
 void npc_planes_offsets(const npc_problem *problem, const npc_taps_block *taps, const npc_planes *planes,
                         int64_t *offsets);
 
+/* Where pixels that are packed one by one are and go: those of all planes of so many neighbouring channels or, where these are too
+ * many, of a row in all its phases. `from` counts bytes from the first pixel of the channels or of the row, `to` and `zeros` elements
+ * of the planes. */
+enum { NPC_PLANES_LISTED = 1024 };
+typedef struct {
+    int made, whole;
+    int64_t channels, count, zero_count; /* of one channel or row */
+    int64_t from[NPC_PLANES_LISTED];
+    int32_t to[NPC_PLANES_LISTED], zeros[NPC_PLANES_LISTED];
+} npc_planes_list;
+
 /* One image: input.data stands at the first channel of the group. */
 typedef struct {
     const npc_problem *problem;
     const npc_kernels *kernels;
     const npc_tensor *input;
+    npc_planes_list
+        *list; /* NULL, or one that lasts while the band and the taps but for channels and outer ones do */
+    int64_t image,
+        images; /* of several small ones whose pixels alternate in the planes, where there is a list; else 0 and 0 */
 } npc_planes_source;
 
-/* Fills target[planes->elements]; up to a vector more is written to. */
+/* planes_pack.c: fills target[planes->elements]; up to a vector more is written to. Of several images, every images-th element from image on. */
 void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps, const npc_band *band,
                      const npc_planes *planes, void *target);
+
+/* Position in the unpadded axis of element 0 of a phase. */
+NPC_INLINE int64_t npc_phase_start(const npc_axis *axis, int64_t first_output, int64_t tap) {
+    return first_output * axis->stride + tap * axis->dilation - axis->before;
+}
+
+/* Whether kernels read its rows, with zeros around them. */
+int npc_is_plain(const npc_planes_source *source);
+/* The kernel that copies every step-th pixel of such rows, or NULL. */
+npc_copy_kernel *npc_copy_kernel_of(const npc_planes_source *source, int64_t step);
 
 /* Rows of the input along the last axis, borders filled in. */
 typedef struct {
     const npc_problem *problem;
     const npc_tensor *input;
     int64_t step, width; /* every step-th of so many pixels */
-    int64_t stride;      /* bytes from pixel to pixel */
+    int64_t stride; /* bytes from pixel to pixel */
 } npc_row_packer;
 
 /* Whether all its strides are whole elements of the compute type, and its first one aligned to that. */

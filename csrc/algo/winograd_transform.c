@@ -49,7 +49,7 @@ static void pack_rows(const npc_winograd_item *item, const npc_winograd_channels
     const npc_winograd_job *job = item->job;
     const int64_t count = npc_min(job->lanes, all->inputs - place),
                   row_bytes = job->recipe->extent * job->size;
-    const npc_planes_source source = {job->problem, job->plan->kernels, &item->input};
+    const npc_planes_source source = {job->problem, job->plan->kernels, &item->input, NULL, 0, 0};
     const npc_channel_packer packer = npc_channel_packer_of(&source, job->columns.stride);
     for (int64_t c = 0; c < count;) {
         const piece_run run = piece_run_at(item, all, place + c, y);

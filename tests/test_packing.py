@@ -1,0 +1,123 @@
+"""Every way in which pixels are brought to the kernels: rows copied, turned around, listed one by one, and small images together."""
+
+import numpy
+import oracle
+import pytest
+import shapes
+from engines import difference
+from test_layouts import LAYOUTS
+
+import npconv
+
+pytestmark = pytest.mark.usefixtures("plain_sums")
+
+# (input, weight, arguments); few outputs go to one algorithm, many to another.
+PROBLEMS = [
+    ((2, 5, 9, 8), (3, 5, 3, 3), {"stride": 3, "padding": 1}),
+    ((2, 5, 9, 8), (20, 5, 3, 3), {"stride": 3, "padding": 1}),
+    ((1, 6, 40, 61), (3, 6, 5, 5), {"stride": 5, "padding": 2}),  # a row's places are listed, not all
+    ((1, 6, 40, 61), (20, 6, 4, 5), {"stride": 5, "padding": (0, 3)}),
+    ((1, 4, 33, 170), (18, 4, 11, 11), {"stride": 11, "padding": 5}),
+    ((1, 2, 33, 170), (18, 2, 11, 11), {"stride": 11}),
+    ((1, 4, 36, 68), (3, 4, 4, 4), {"stride": 4, "padding": 1}),
+    ((1, 4, 7, 130), (3, 4, 2, 3), {"stride": 3}),
+    ((1, 3, 7, 1200), (2, 3, 3, 3), {"stride": (1, 3), "padding": 1}),  # copied row by row, not by columns of vectors
+    ((1, 3, 5, 1200), (17, 3, 3, 2), {"stride": (1, 2)}),
+    ((1, 3, 23, 19), (17, 3, 2, 2), {"stride": 2, "padding": 1}),
+    ((1, 12, 9, 9), (12, 1, 3, 3), {"stride": 3, "padding": 1, "groups": 12}),
+    ((1, 12, 5, 7), (24, 1, 3, 2), {"stride": (3, 4), "padding": (1, 0), "groups": 12}),
+    ((1, 5, 300), (3, 5, 7), {"stride": 6, "padding": 3}),
+    ((1, 3, 5, 11, 9), (2, 3, 3, 2, 2), {"stride": 3, "padding": (1, 0, 1)}),
+]
+
+# Images that share a band: of one pixel and a few, in batches that do not divide by their number, along outer axes, in groups.
+SMALL_IMAGES = [
+    ((7, 5, 1, 1), (33, 5, 1, 1), {}),
+    ((5, 9, 3, 2), (20, 9, 1, 1), {}),
+    ((5, 9, 4, 3), (20, 9, 1, 1), {"stride": 2, "padding": 1}),
+    ((9, 6, 2, 2), (40, 6, 3, 3), {"stride": 2, "padding": 1}),
+    ((9, 6, 3, 5), (20, 6, 3, 3), {"padding": 1}),
+    ((23, 3, 7, 7), (18, 3, 3, 3), {"padding": 1, "dilation": 2}),
+    ((5, 8, 4, 4), (66, 4, 3, 2), {"groups": 2}),
+    ((3, 4, 6), (17, 4, 5), {"padding": 2}),
+    ((3, 4, 5, 2, 3), (17, 4, 3, 2, 2), {"padding": (1, 0, 1)}),
+    ((2, 4, 9, 3, 3), (17, 4, 2, 3, 3), {"stride": (2, 1, 1), "dilation": (3, 1, 1), "padding": (3, 0, 0)}),
+    ((300, 2, 1, 1), (17, 2, 1, 1), {}),
+]  # fmt: skip
+
+
+def cases(problems):
+    return [shapes.Case(input, weight, **arguments) for input, weight, arguments in problems]
+
+
+@pytest.mark.parametrize("case", cases(PROBLEMS + SMALL_IMAGES), ids=str)
+@pytest.mark.parametrize("dtype", "fdeigB")
+def test_packing(engine, case, dtype):
+    data = shapes.shared_data(case, dtype)
+    for threads in (1, 2, 3):
+        assert not engine.difference(case, data, num_threads=threads)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular", "symmetric"])
+def test_packing_of_borders(engine, mode):
+    for input, weight, arguments in PROBLEMS + SMALL_IMAGES:
+        if not oracle_allows(input, arguments, mode):
+            continue
+        case = shapes.Case(input, weight, padding_mode=mode, **arguments)
+        for dtype in "fe":
+            assert not engine.difference(case, shapes.shared_data(case, dtype), num_threads=2), str(case)
+
+
+def oracle_allows(input, arguments, mode):
+    padding = arguments.get("padding", 0)
+    sizes = input[2:]
+    each = padding if isinstance(padding, tuple) else (padding,) * len(sizes)
+    return all(p < size if mode == "reflect" else p <= size for p, size in zip(each, sizes, strict=True))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_packing_of_layouts(engine, layout):
+    for index, case in enumerate(cases(PROBLEMS + SMALL_IMAGES)):
+        data = shapes.shared_data(case, "fdi"[index % 3])
+        done = engine.conv((layout(data.input), *data.arrays[1:]), case.arguments(), num_threads=2)
+        assert not (done and difference(case, data, *done)), str(case)
+
+
+@pytest.mark.parametrize("case", cases(SMALL_IMAGES), ids=str)
+def test_images_packed_together_have_the_same_bits(engine, case):
+    """As each of them alone, and for any number of threads."""
+    rng = numpy.random.default_rng(0)
+    input = rng.standard_normal(case.input).astype("f")
+    weight = rng.standard_normal(case.weight).astype("f")
+    done = [engine.conv((input, weight, None), case.arguments(), num_threads=threads) for threads in (1, 2, 3)]
+    if done[0] is None:
+        return
+    for _, result in done[1:]:
+        assert result.tobytes() == done[0][1].tobytes()
+
+
+def test_images_packed_together_keep_what_is_not_finite_to_themselves(engine):
+    for case in cases(SMALL_IMAGES):
+        data = shapes.shared_data(case, "f")
+        input = data.input.copy()
+        input[case.input[0] // 2, 0] = numpy.nan
+        done = engine.conv((input, *data.arrays[1:]), case.arguments())
+        if done is None:
+            continue
+        expected = oracle.convolve(input, *data.arrays[1:], **case.arguments())
+        assert numpy.array_equal(numpy.isnan(done[1]), numpy.isnan(expected)), str(case)
+
+
+def test_layers_of_small_images(engine):
+    """Weights packed beforehand serve batches of every size."""
+    for case in cases(SMALL_IMAGES):
+        data = shapes.shared_data(case, "f")
+        arguments = case.arguments()
+        with engine.options(precision="strict"):
+            if engine.refusal(data.arrays, arguments):
+                continue
+            layer = [npconv.Conv1d, npconv.Conv2d, npconv.Conv3d][case.axes - 1].from_weights(
+                data.weight, data.bias, **arguments
+            )
+            for count in (case.input[0], 1, 2):
+                assert not oracle.difference_exact(layer(data.input[:count]), data.expected[:count]), str(case)

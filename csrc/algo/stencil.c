@@ -28,11 +28,12 @@ enum {
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
-    FEW_ROWS = 4,             /* of output: with fewer, each vector waits for its sums; */
+    FEW_ROWS = 4,             /* of output, a dilation apart: with fewer, each vector waits for its sums; */
     MOST_WAITS = 15,          /* up to so many columns of a kernel others go on meanwhile */
     FEW_LINE_TAPS = 23,       /* of a kernel row: stores that pass the caches by save more than lines */
     MOST_STRIDED_ROWS = 7,    /* of a kernel: with more it pays to separate pixels beforehand */
     FEW_IMAGES = 4,           /* from so many on it is too much to convert them again */
+    LISTED_PLANES = 4,        /* that pay for listing their pixels */
     STAGED = 2,               /* times the pixels of packed planes may be converted */
     ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
     THREAD_WORK = 200 * 1000, /* and for waking a thread */
@@ -84,6 +85,12 @@ static int takes_lines(const npc_plan *plan) {
     return columns.stride == 1 && columns.kernel > (npc_exceeds_caches(&plan->problem) ? FEW_LINE_TAPS : 6);
 }
 
+/* Under dilated kernels every `dilation`-th row is an image of its own, whose kernel is not dilated. */
+static int64_t interleaved_rows(const npc_problem *problem, int64_t band_rows) {
+    const npc_axis rows = npc_rows(problem);
+    return rows.stride == 1 && rows.kernel > 1 && band_rows / FEW_ROWS >= rows.dilation ? rows.dilation : 1;
+}
+
 /* Elements from a padded line to the next: of every stride-th pixel where there is a stride. */
 static int64_t line_pitch(const npc_plan *plan, int64_t band_columns) {
     const npc_axis columns = npc_columns(&plan->problem);
@@ -131,7 +138,8 @@ double npc_stencil_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     if (applicable(plan) || worthwhile(plan)) return 0;
-    const int neighbours = rows.dilation == 1 && rows.stride == columns.stride;
+    const int neighbours =
+        rows.dilation == interleaved_rows(problem, rows.output) && rows.stride == columns.stride;
     double tap = columns.stride == 2 ? 3.2 : 2.6;
     if (neighbours && columns.stride == 1 && rows.kernel > 3) tap = 1.35;
     if (neighbours && (rows.kernel == 3 || rows.kernel == 5 || (rows.kernel == 7 && columns.stride == 1)))
@@ -170,7 +178,9 @@ static void prepare(npc_plan *plan) {
     if (work < (double)THREAD_WORK * plan->threads)
         plan->threads = (int)npc_max(1, (int64_t)(work / THREAD_WORK));
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
-    recipe.listed_rows = (recipe.band_rows - 1) * rows.stride + (rows.kernel - 1) * rows.dilation + 1;
+    recipe.interleaved = interleaved_rows(problem, recipe.band_rows);
+    recipe.listed_rows = npc_round_up(
+        (recipe.band_rows - 1) * rows.stride + (rows.kernel - 1) * rows.dilation + 1, recipe.interleaved);
     recipe.reach =
         npc_round_up(recipe.band_columns, lanes) * columns.stride + (columns.kernel - 1) * columns.dilation;
     recipe.lines = takes_lines(plan);
@@ -209,16 +219,22 @@ static void place_workspace(npc_stencil_item *item, int thread) {
  * that saves a tile and sums are not added to. */
 static void run_tiles(npc_stencil_item *item, int64_t first, char *target, int again) {
     const npc_stencil_job *job = item->job;
+    const npc_stencil_recipe *recipe = job->recipe;
+    const int64_t apart = recipe->interleaved, row_bytes = item->tile.output_stride / apart * job->size;
     npc_stencil *tile = &item->tile;
-    int height = NPC_STENCIL_HEIGHTS - 1;
-    for (int64_t row = 0; row < item->band.rows; row += (int64_t)1 << height) {
-        const int64_t left = item->band.rows - row;
-        while ((1 << height) > job->plan->kernels->stencil_rows || (1 << height) > item->band.rows) height--;
-        while (again ? left <= 1 << height >> 1 : left < 1 << height) height--;
-        if (left < 1 << height) row = item->band.rows - (1 << height);
-        tile->rows = item->rows + row * job->rows.stride + first * job->rows.dilation;
-        tile->output = target + row * tile->output_stride * job->size;
-        job->plan->kernels->stencil[job->kernel][height](tile);
+    for (int64_t phase = 0; phase < npc_min(apart, item->band.rows); phase++) {
+        const int64_t count = apart == 1 ? item->band.rows : (item->band.rows - phase - 1) / apart + 1;
+        const void **rows = item->rows + phase * (recipe->listed_rows / apart);
+        int height = NPC_STENCIL_HEIGHTS - 1;
+        for (int64_t row = 0; row < count; row += (int64_t)1 << height) {
+            const int64_t left = count - row;
+            while ((1 << height) > job->plan->kernels->stencil_rows || (1 << height) > count) height--;
+            while (again ? left <= 1 << height >> 1 : left < 1 << height) height--;
+            if (left < 1 << height) row = count - (1 << height);
+            tile->rows = rows + row * job->rows.stride + first * tile->row_dilation;
+            tile->output = target + (row * apart + phase) * row_bytes;
+            job->plan->kernels->stencil[job->kernel][height](tile);
+        }
     }
 }
 
@@ -266,7 +282,7 @@ static void finish_band(const npc_stencil_item *item) {
     const int64_t count = item->band.columns * (joined ? item->band.rows : 1);
     for (int64_t row = 0; row < (joined ? 1 : item->band.rows); row++) {
         char *result = item->output + row * row_stride;
-        char *sums = job->stores ? result : item->sums + row * item->tile.output_stride * job->size;
+        char *sums = job->stores ? result : item->sums + row * item->band.columns * job->size;
         if (job->activates) npc_activate(job->problem, sums, count);
         if (!job->stores) npc_storer(job->problem->scalar)(result, column_stride, sums, count);
     }
@@ -319,10 +335,11 @@ static void prepare_tile(npc_stencil_item *item) {
     const npc_stencil_job *job = item->job;
     npc_stencil *tile = &item->tile;
     tile->output_stride =
-        job->stores ? npc_row_stride(job->problem, &job->tensors->output) / job->size : item->band.columns;
+        (job->stores ? npc_row_stride(job->problem, &job->tensors->output) / job->size : item->band.columns) *
+        job->recipe->interleaved;
     tile->image_rows = job->recipe->listed_rows;
     tile->row_stride = job->rows.stride;
-    tile->row_dilation = job->rows.dilation;
+    tile->row_dilation = job->rows.dilation / job->recipe->interleaved;
     tile->streams = job->streams;
     tile->low = job->problem->activation_a;
     tile->high = job->problem->activation_b;
@@ -335,7 +352,10 @@ static void run_item(void *context, int64_t index, int thread) {
     const npc_stencil_recipe *recipe = job->recipe;
     const npc_tensors *tensors = job->tensors;
     const int64_t outers = npc_outer_outputs(problem);
+    npc_planes_list list;
+    list.made = 0;
     npc_stencil_item item = {.job = job, .input = tensors->input, .lanes_listed = -1};
+    if (recipe->channels * job->inputs * job->outer_taps >= LISTED_PLANES) item.list = &list;
     item.band.column = index % job->column_bands * recipe->band_columns;
     item.band.row = (index /= job->column_bands) % job->row_bands * recipe->band_rows;
     const int64_t chunk = (index /= job->row_bands) % job->chunks * recipe->channels;
@@ -358,7 +378,8 @@ static void run_item(void *context, int64_t index, int thread) {
 
 static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
     const int64_t step = job->reads_in_place ? job->columns.stride : 1, kernel = job->rows.kernel;
-    const int shares = job->rows.stride == step && job->rows.dilation == 1 && job->run_rows == kernel;
+    const int shares =
+        job->rows.stride == step && job->rows.dilation == job->recipe->interleaved && job->run_rows == kernel;
     if (step == 2 && job->columns.dilation > 1) return NPC_STENCIL_HALF;
     if (shares && kernel == 3) return step == 2 ? NPC_STENCIL_HALF_3 : NPC_STENCIL_3;
     if (shares && kernel == 5) return step == 2 ? NPC_STENCIL_HALF_5 : NPC_STENCIL_5;
@@ -386,7 +407,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.images = 1;
     job.run_rows = npc_clamp(RUN / job.columns.kernel, 1, job.rows.kernel);
     job.run_columns = npc_min(RUN, job.columns.kernel);
-    const npc_planes_source source = {problem, plan->kernels, &tensors->input};
+    const npc_planes_source source = {problem, plan->kernels, &tensors->input, NULL, 0, 0};
     const int plain =
         npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
     job.stages = recipe.stages && !plain;

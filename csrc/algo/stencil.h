@@ -8,7 +8,8 @@
 typedef struct {
     int64_t band_rows, band_columns;
     int64_t channels;     /* output channels of an item */
-    int64_t listed_rows;  /* padded input rows under a band */
+    int64_t interleaved;  /* rows that lie so far apart are listed as neighbours: the dilation, or 1 */
+    int64_t listed_rows;  /* padded input rows under a band, a multiple of that */
     int64_t images;       /* input channels and outer taps summed at once, where rows are read in place */
     int64_t reach;        /* columns from the first one that the band's vectors read to the last */
     int64_t lines, pitch,
@@ -53,6 +54,7 @@ typedef struct {
     const void **rows;
     int64_t *columns;
     int *from, *to;
+    npc_planes_list *list; /* NULL: of too few planes to be worthwhile */
     int64_t inside_from, inside_to; /* vectors that begin here lie inside the input, under every tap */
     int listed; /* columns: the same for all channels */
     int64_t lanes_listed; /* of the vector at this column, or -1 */

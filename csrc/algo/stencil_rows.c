@@ -2,6 +2,12 @@
 #include "../convert.h"
 #include "stencil.h"
 
+/* Where the padded row i under the band is listed. */
+static int64_t place_of(const npc_stencil_recipe *recipe, int64_t i) {
+    const int64_t apart = recipe->interleaved;
+    return apart == 1 ? i : i % apart * (recipe->listed_rows / apart) + i / apart;
+}
+
 /* Lists the padded rows under the band at multiples that the kernels reach, m * stride + r * dilation. */
 static void list_packed_rows(const npc_stencil_item *item) {
     const npc_stencil_job *job = item->job;
@@ -10,7 +16,7 @@ static void list_packed_rows(const npc_stencil_item *item) {
         const int64_t plane = r % phases->period * item->planes.columns.phases * item->planes.plane;
         for (int64_t m = 0; m < item->band.rows; m++) {
             const int64_t at = m + r / phases->period * phases->step;
-            item->rows[m * job->rows.stride + r * job->rows.dilation] =
+            item->rows[place_of(job->recipe, m * job->rows.stride + r * job->rows.dilation)] =
                 item->packed + (plane + at * item->planes.columns.extent) * job->size;
         }
     }
@@ -53,9 +59,15 @@ static void list_rows_in_place(const npc_stencil_item *item, stencil_image image
     /* Columns are counted from the input's first, so the zeros begin where the band does. */
     const char *zeros =
         item->zeros - (item->band.column * job->columns.stride - job->columns.before) * job->size;
-    for (int64_t i = 0; i < low; i++) listed[i] = zeros;
-    for (int64_t i = low; i < high; i++) listed[i] = image.first + (first + i) * image.stride;
-    for (int64_t i = high; i < count; i++) listed[i] = zeros;
+    if (job->recipe->interleaved == 1) {
+        for (int64_t i = 0; i < low; i++) listed[i] = zeros;
+        for (int64_t i = low; i < high; i++) listed[i] = image.first + (first + i) * image.stride;
+        for (int64_t i = high; i < count; i++) listed[i] = zeros;
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        listed[place_of(job->recipe, i)] =
+            i >= low && i < high ? image.first + (first + i) * image.stride : zeros;
 }
 
 /* a / stride, rounded up, for the strides that are read in place: 1 and 2. Division is slow. */
@@ -132,7 +144,7 @@ void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap,
     }
     const npc_taps_block taps = {channel, 1, tap, 1, 0, job->rows.kernel, 0, job->columns.kernel};
     item->planes = npc_planes_of(job->problem, &taps, &item->band);
-    const npc_planes_source source = {job->problem, job->plan->kernels, input};
+    const npc_planes_source source = {job->problem, job->plan->kernels, input, item->list, 0, 0};
     npc_planes_pack(&source, &taps, &item->band, &item->planes, item->packed);
     npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
               2 * job->plan->kernels->lanes);

@@ -1,4 +1,4 @@
-"""Every way in which pixels are brought to the kernels: rows copied, turned around, listed one by one, and small images together."""
+"""Every way in which pixels are brought to the kernels: copied, turned around, listed; small images together."""
 
 import numpy
 import oracle
@@ -28,9 +28,13 @@ PROBLEMS = [
     ((1, 12, 5, 7), (24, 1, 3, 2), {"stride": (3, 4), "padding": (1, 0), "groups": 12}),
     ((1, 5, 300), (3, 5, 7), {"stride": 6, "padding": 3}),
     ((1, 3, 5, 11, 9), (2, 3, 3, 2, 2), {"stride": 3, "padding": (1, 0, 1)}),
+    ((1, 70, 9, 131), (3, 70, 1, 1), {}),  # a single tap in long rows of some channels at a time
+    ((2, 67, 1201), (2, 67, 1), {"padding": 1}),
+    ((1, 8, 22, 19), (8, 1, 3, 3), {"padding": 2, "dilation": (2, 3), "groups": 8}),  # dilated rows as neighbours
+    ((1, 4, 29, 40), (4, 1, 5, 3), {"padding": (7, 1), "dilation": (3, 1), "groups": 4}),
 ]
 
-# Images that share a band: of one pixel and a few, in batches that do not divide by their number, along outer axes, in groups.
+# Images that share a band: of one pixel and a few, in batches that do not divide by their number, along outer axes.
 SMALL_IMAGES = [
     ((7, 5, 1, 1), (33, 5, 1, 1), {}),
     ((5, 9, 3, 2), (20, 9, 1, 1), {}),

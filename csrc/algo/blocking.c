@@ -5,6 +5,10 @@ enum {
     POINT_BYTES = 48
         << 10,   /* a row of it without neighbours to share: near the first level, and short strides */
     POINT_BAND_BYTES = 128 << 10,
+    FEW_OUTPUTS = 8,          /* for which a single tap does little but read pixels, */
+    SOME_OUTPUTS = 64,        /* or where these come from memory, */
+    MEMORY_BYTES = 4 << 20,
+    LONG_CHANNELS = 32, /* so many channels at a time, in long rows, which come faster */
     SPLIT_BYTES = 1 << 20,    /* the most before the reduction is split */
     SUM_BYTES = 512 << 10,    /* of sums that wait in memory for a split reduction */
     STORE_WORK = 40,          /* products as dear as storing a row of a tile by way of the workspace */
@@ -77,6 +81,13 @@ static double band_bytes(const npc_problem *problem) {
     return npc_taps(problem) == 1 ? POINT_BAND_BYTES : BAND_BYTES;
 }
 
+/* Of a single tap: whether the speed of reading counts, not that of the products. */
+static int reads_long_rows(const npc_problem *problem) {
+    const double bytes = (double)npc_group_inputs(problem) * (double)npc_rows(problem).input *
+                         (double)npc_columns(problem).input * (double)npc_compute_size(problem->compute);
+    return npc_group_outputs(problem) <= (bytes < MEMORY_BYTES ? FEW_OUTPUTS : SOME_OUTPUTS);
+}
+
 /* Narrows the band, then splits the reduction, until one row of the band packs into SPLIT_BYTES. */
 static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     const npc_problem *problem = &plan->problem;
@@ -88,8 +99,12 @@ static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     blocking->band_columns = cuts == 1 ? width : npc_round_up(npc_ceil_div(width, cuts), tile);
     blocking->split.level = NPC_SPLIT_CHANNELS;
     blocking->split.block = sizes[NPC_SPLIT_CHANNELS];
-    while (npc_taps(problem) == 1 && plane_bytes(problem, blocking) > POINT_BYTES &&
-           blocking->band_columns > 2 * tile)
+    const int64_t channels = sizes[NPC_SPLIT_CHANNELS];
+    if (npc_taps(problem) == 1 && channels > LONG_CHANNELS && reads_long_rows(problem) &&
+        plane_bytes(problem, blocking) > POINT_BYTES && blocking->band_columns > 2 * tile)
+        blocking->split.block = npc_ceil_div(channels, npc_ceil_div(channels, LONG_CHANNELS));
+    while (npc_taps(problem) == 1 && blocking->split.block == channels &&
+           plane_bytes(problem, blocking) > POINT_BYTES && blocking->band_columns > 2 * tile)
         blocking->band_columns = npc_round_up(blocking->band_columns / 2, tile);
     while (plane_bytes(problem, blocking) > SPLIT_BYTES) {
         if (blocking->band_columns > 2 * tile)

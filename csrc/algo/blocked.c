@@ -51,8 +51,12 @@ static const char *worthwhile(const npc_plan *plan) {
     const double packing = recipe.packs ? 0.3 * reduction * outputs * bands : 0;
     const double merged = (double)recipe.images;
     const double tile = width * recipe.images < NO_LANES ? NO_LANES / merged : (double)width;
-    const double here = (double)blocks * height * tile * (npc_blocked_share(plan) * reduction + 8) + packing;
-    const double there = outputs * height * (double)npc_ceil_div(width, (int64_t)lanes) * (reduction + 6);
+    const int in_place = npc_taps(problem) == 1; /* here, not there */
+    const double turning = in_place ? 12 : 8, rows = in_place ? outputs + 15 : outputs;
+    const double here =
+        (double)blocks * height * tile * (npc_blocked_share(plan) * reduction + turning) + packing;
+    const double there =
+        height * (double)npc_ceil_div(width, (int64_t)lanes) * (rows * reduction + outputs * 6);
     return here < 1.05 * there ? NULL : "vectors along pixels are as full";
 }
 

@@ -131,16 +131,18 @@ static void share_among_threads(npc_plan *plan, npc_blocked_recipe *recipe) {
         const int64_t images = bands / npc_ceil_div(height, recipe->band_rows);
         const int64_t row_bands = npc_ceil_div(height, recipe->band_rows);
         const int64_t all = npc_blocked_images(problem) / problem->groups;
+        const int64_t chunk = npc_round_up(npc_ceil_div(outputs, threads), block);
+        const int uneven = chunk * threads * 7 > outputs * 8; /* too few blocks of channels to share them */
         int64_t more = row_bands;
         while (more < row_bands + threads && images * more % threads) more++;
         if (recipe->merges && (bands > 1 || outputs < threads * block))
             recipe->images =
                 npc_ceil_div(all, npc_round_up(npc_ceil_div(all, recipe->images), npc_min(threads, all)));
-        else if (!recipe->merges && bands > threads && height >= 2 * more &&
+        else if (!recipe->merges && (bands > threads || uneven) && height >= 2 * more &&
                  npc_ceil_div(height, npc_ceil_div(height, more)) == more)
             recipe->band_rows = npc_ceil_div(height, more);
         else
-            recipe->channels = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, threads), block));
+            recipe->channels = npc_min(outputs, chunk);
     }
     bands = npc_blocked_bands(problem, recipe);
     plan->threads = (int)npc_min(threads, bands * npc_ceil_div(outputs, recipe->channels));

@@ -32,7 +32,7 @@ enum {
     MOST_WAITS = 15,          /* up to so many columns of a kernel others go on meanwhile */
     FEW_LINE_TAPS = 23,       /* of a kernel row: stores that pass the caches by save more than lines */
     MOST_STRIDED_ROWS = 7,    /* of a kernel: with more it pays to separate pixels beforehand */
-    FEW_IMAGES = 4,           /* from so many on it is too much to convert them again */
+    FEW_IMAGES = 4,           /* from so many on it is too much to read them again */
     LISTED_PLANES = 4,        /* that pay for listing their pixels */
     STAGED = 2,               /* times the pixels of packed planes may be converted */
     ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
@@ -118,16 +118,15 @@ static const char *applicable(const npc_plan *plan) {
     return NULL;
 }
 
-/* Images of small integers are converted again for every output channel: too much for that, or for a single tap. */
-static int converts_in_vain(const npc_problem *problem) {
-    return !npc_is_compute(problem->scalar, problem->compute) &&
-           npc_group_inputs(problem) * npc_outer_taps(problem) >= FEW_IMAGES &&
+/* Each output channel reads and perhaps converts all images again; under a single tap little else is done. */
+static int shares_nothing(const npc_problem *problem) {
+    return npc_group_inputs(problem) * npc_outer_taps(problem) >= FEW_IMAGES &&
            (npc_group_outputs(problem) > 1 || npc_rows(problem).kernel * npc_columns(problem).kernel == 1);
 }
 
 static const char *worthwhile(const npc_plan *plan) {
     const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
-    if (converts_in_vain(&plan->problem)) return "each output channel would convert all pixels again";
+    if (shares_nothing(&plan->problem)) return "each output channel would read all pixels again";
     if (rows.output < FEW_ROWS && columns.kernel > MOST_WAITS && !takes_lines(plan))
         return "too few rows to sum at once";
     return columns.stride > 1 && rows.kernel > MOST_STRIDED_ROWS ? "strided rows are better packed" : NULL;

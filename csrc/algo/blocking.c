@@ -81,8 +81,9 @@ static double band_bytes(const npc_problem *problem) {
     return npc_taps(problem) == 1 ? POINT_BAND_BYTES : BAND_BYTES;
 }
 
-/* Of a single tap: whether the speed of reading counts, not that of the products. */
+/* Of a single tap: whether the speed of reading counts, not that of the products. Strict sums have one order for all sizes. */
 static int reads_long_rows(const npc_problem *problem) {
+    if (problem->strict) return 0;
     const double bytes = (double)npc_group_inputs(problem) * (double)npc_rows(problem).input *
                          (double)npc_columns(problem).input * (double)npc_compute_size(problem->compute);
     return npc_group_outputs(problem) <= (bytes < MEMORY_BYTES ? FEW_OUTPUTS : SOME_OUTPUTS);

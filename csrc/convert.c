@@ -78,7 +78,10 @@ static npc_half float_to_half(float value) {
     return half;
 }
 
-#define NPC_READ_HALF(v) half_to_float(v)
+/* Into sums of other types, which few want, by one function for all. */
+static NPC_NOINLINE float half_apart(npc_half half) { return half_to_float(half); }
+
+#define NPC_READ_HALF(v) (sizeof *out == sizeof(float) ? half_to_float(v) : half_apart(v))
 #define NPC_READ_PLAIN(v) (v)
 #define NPC_READ_int8 NPC_READ_PLAIN
 #define NPC_READ_uint8 NPC_READ_PLAIN
@@ -104,7 +107,8 @@ static npc_half float_to_half(float value) {
             }                                                                                                \
             return;                                                                                          \
         }                                                                                                    \
-        if (stride == 2 * (int64_t)sizeof value) { /* every other pixel: compilers shuffle vectors */        \
+        /* Every other pixel of images in bytes or halves: compilers shuffle vectors. */                     \
+        if (sizeof value <= 2 && sizeof *out == 4 && stride == 2 * (int64_t)sizeof value) {                  \
             for (int64_t i = 0; i < count; i++) {                                                            \
                 memcpy(&value, source + i * 2 * (int64_t)sizeof value, sizeof value);                        \
                 out[i] = (ctype)NPC_READ_##scalar(value);                                                    \

@@ -35,6 +35,10 @@
 #pragma GCC pop_options
 #endif
 
+/* No processor has vectors of these. */
+#undef LANES_IN_PLAIN_C
+#define LANES_IN_PLAIN_C 2
+
 #define T long double
 #define NAME(x) x##_ld
 #define FLOATS 1

@@ -93,8 +93,10 @@ def summary(result: dict[str, Any], worst: int = 5) -> str:
         if not ratios:
             continue
         behind = sum(r < 1 for r, _ in ratios)
+        far = sum(r < 0.9 for r, _ in ratios)
         lines += [
-            f"Against {title}: geometric mean {_means(result['rows'], of)}; behind on {behind} of {len(ratios)} rows. "
+            f"Against {title}: geometric mean {_means(result['rows'], of)}; behind on {behind} of {len(ratios)} rows, "
+            f"on {far} by more than a tenth. "
             "Worst: " + ", ".join(f"{name} {r:.2f}" for r, name in ratios[:worst]) + ".",
             "",
         ]
@@ -103,10 +105,12 @@ def summary(result: dict[str, Any], worst: int = 5) -> str:
 
 def _means(rows: list[Entry], of) -> str:
     """Over all rows, then over each set where there are several."""
-    sets = {name: [r for entry in rows if entry["set"] == name and (r := of(entry))] for name in ("peers", "others")}
-    everything = [r for members in sets.values() for r in members]
-    text = f"{statistics.geometric_mean(everything):.2f}"
-    if all(sets.values()):
+    sets: dict[str, list[float]] = {}
+    for entry in rows:
+        if r := of(entry):
+            sets.setdefault(entry["set"], []).append(r)
+    text = f"{statistics.geometric_mean([r for members in sets.values() for r in members]):.2f}"
+    if len(sets) > 1:
         text += " (" + ", ".join(f"{name} {statistics.geometric_mean(sets[name]):.2f}" for name in sets) + ")"
     return text
 

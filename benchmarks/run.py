@@ -9,6 +9,7 @@ import statistics
 import sys
 from typing import Any
 
+import drawn
 import machine
 import operations
 import report
@@ -24,7 +25,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=machine.cores())
     parser.add_argument("--dtype", choices=ALL, default="float32")
     parser.add_argument("--rows", type=re.compile, default="", metavar="REGEX", help="rows whose name it matches")
-    parser.add_argument("--set", choices=("peers", "others", "all"), default="all")
+    parser.add_argument("--set", choices=(*rows.SETS, "all", "drawn"), default="all")
+    parser.add_argument("--seed", type=int, default=0, help="of the rows that --set drawn makes up")
+    parser.add_argument("--count", type=int, default=100, help="how many of them")
     parser.add_argument("--contestants", type=names, default=None, metavar="A,B", help="who takes part")
     parser.add_argument("--seconds", type=float, default=0.5, help="for each contestant and row, over all rounds")
     parser.add_argument("--json", metavar="FILE")
@@ -36,6 +39,12 @@ def names(text: str) -> list[str]:
     if unknown := [name for name in chosen if name not in CONTESTANTS]:
         raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: none of {', '.join(CONTESTANTS)}")
     return chosen
+
+
+def chosen_rows(options: argparse.Namespace) -> list[rows.Row]:
+    if options.set == "drawn":
+        return [row for row in drawn.rows(options.seed, options.count) if re.search(options.rows, row.name)]
+    return rows.choose(options.set, options.rows)
 
 
 def checked(row: rows.Row, chosen: list[str], options: argparse.Namespace) -> tuple[dict[str, Prepared], report.Entry]:
@@ -81,7 +90,7 @@ def everything(options: argparse.Namespace) -> dict[str, Any]:
     result |= {name: getattr(options, name) for name in ("mode", "threads", "dtype", "seconds")}
     result |= {"peak_gflops": peak and peak[0], "peak_by": peak and peak[1], "rows": []}
     others = machine.Others()
-    for row in rows.choose(options.set, options.rows):
+    for row in chosen_rows(options):
         progress(row.name)
         if moving and operations.column_bytes(row, options.dtype) > operations.LARGEST:
             continue

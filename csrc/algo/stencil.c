@@ -172,8 +172,11 @@ static void prepare(npc_plan *plan) {
     const double work = npc_multiplications(problem);
     npc_stencil_recipe recipe = {0};
     choose_band(plan, &recipe);
-    recipe.channels = npc_clamp((int64_t)(ITEM_WORK / (work / (double)problem->output_channels)), 1,
-                                problem->output_channels);
+    const double bands = (double)problem->batch * (double)npc_outer_outputs(problem) *
+                         (double)npc_ceil_div(rows.output, recipe.band_rows) *
+                         (double)npc_ceil_div(columns.output, recipe.band_columns);
+    const double band_work = work / bands / (double)problem->output_channels;
+    recipe.channels = npc_clamp((int64_t)(ITEM_WORK / band_work), 1, problem->output_channels);
     if (work < (double)THREAD_WORK * plan->threads)
         plan->threads = (int)npc_max(1, (int64_t)(work / THREAD_WORK));
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);

@@ -48,12 +48,14 @@ void npc_planes_offsets(const npc_problem *problem, const npc_taps_block *taps, 
 /* Where pixels that are packed one by one are and go: those of all planes of so many neighbouring channels or, where these are too
  * many, of a row in all its phases. `from` counts bytes from the first pixel of the channels or of the row, `to` and `zeros` elements
  * of the planes. */
-enum { NPC_PLANES_LISTED = 1024 };
+enum { NPC_PLANES_LISTED = 1024, NPC_PLANES_MOVES = 512 };
 typedef struct {
     int made, whole;
     int64_t channels, count, zero_count; /* of one channel or row */
     int64_t from[NPC_PLANES_LISTED];
     int32_t to[NPC_PLANES_LISTED], zeros[NPC_PLANES_LISTED];
+    int64_t moves; /* of vectors, which do the same for all these channels; 0 where they do not */
+    npc_move move[NPC_PLANES_MOVES];
 } npc_planes_list;
 
 /* One image: input.data stands at the first channel of the group. */

@@ -15,6 +15,8 @@ enum {
     ROW_WORK = 2,      /* to copy a vector of a row, */
     HALF_WORK = 7,     /* and one of every other pixel; more steps always take longer */
     LIST_CHANNELS = 4, /* that pay for a list */
+    LIST_USES = 8,     /* of a list that pay for its moves, */
+    MOVED_PIXELS = 3,  /* with so many pixels each */
     OUTERS = 27,       /* outer taps whose pixels are found once for all channels */
 };
 
@@ -36,6 +38,8 @@ typedef struct {
     region staged;
     const npc_planes_list *list; /* NULL: rows are copied */
     int64_t images;              /* whose pixels alternate */
+    const npc_kernels *kernels;
+    int64_t moves; /* so many channels' listed pixels by vectors */
 } packer;
 
 /* What is copied: rows of the input, or converted ones. */
@@ -170,6 +174,49 @@ static void list_channels(const packer *p, npc_planes_list *list, int64_t elemen
     }
 }
 
+/* The same as moves of vectors: one for each run of the input that holds pixels of a vector of the planes. */
+static void list_moves(const packer *p, npc_planes_list *list, int64_t elements) {
+    enum { NOWHERE = -1 };
+    const int lanes = p->kernels->lanes, words = (int)(p->size / (int64_t)sizeof(uint32_t));
+    const int64_t all = list->channels * elements, pixels = list->channels * list->count;
+    const int64_t most = npc_min(NPC_PLANES_MOVES, all / MOVED_PIXELS);
+    int64_t low = INT64_MAX, high = INT64_MIN, moves = 0;
+    int32_t pixel_of[NPC_PLANES_LISTED + NPC_MOST_LANES];
+    for (int64_t i = 0; i < all + lanes; i++) pixel_of[i] = NOWHERE;
+    for (int64_t i = 0; i < pixels; i++) {
+        pixel_of[list->to[i]] = (int32_t)i;
+        low = npc_min(low, list->from[i]);
+        high = npc_max(high, list->from[i]);
+    }
+    /* Nothing before the first pixel is read, nor behind the last. */
+    high -= (lanes - 1) * p->size;
+    if (high < low) return;
+    for (int64_t first = 0; first < all; first += lanes) {
+        int32_t *left = pixel_of + first;
+        int lane = 0, begun = 0;
+        do {
+            while (lane < lanes && left[lane] == NOWHERE) lane++;
+            if (lane == lanes && begun) break;
+            if (moves == most) return;
+            npc_move *move = &list->move[moves++];
+            move->from = lane < lanes ? npc_min(list->from[left[lane]], high) : low;
+            move->keep = begun ? -1 : 0;
+            move->advance = 0;
+            memset(move->places, NOWHERE, sizeof move->places);
+            for (int i = lane; i < lanes; i++) {
+                const int64_t bytes = left[i] == NOWHERE ? -1 : list->from[left[i]] - move->from;
+                if (bytes < 0 || bytes >= lanes * p->size) continue;
+                for (int word = 0; word < words; word++)
+                    move->places[i * words + word] = (int8_t)(bytes / (int64_t)sizeof(uint32_t) + word);
+                left[i] = NOWHERE;
+            }
+            begun = 1;
+        } while (lane < lanes);
+        list->move[moves - 1].advance = (int32_t)(lanes * p->size);
+    }
+    list->moves = moves;
+}
+
 static void list_places(const packer *p, npc_planes_list *list, int64_t elements) {
     const npc_planes *planes = p->planes;
     const int64_t image = planes->columns.phases * planes->plane;
@@ -177,7 +224,7 @@ static void list_places(const packer *p, npc_planes_list *list, int64_t elements
     const int64_t row_stride = p->stages ? r->columns * p->size : p->row_stride;
     const int64_t first = p->stages ? r->row * row_stride + r->column * p->size : 0;
     list->made = 1;
-    list->count = list->zero_count = 0;
+    list->count = list->zero_count = list->moves = 0;
     list->whole = elements <= NPC_PLANES_LISTED;
     list->channels = 1;
     if (!list->whole) list_row(p, list, 0, 1, 0);
@@ -187,6 +234,7 @@ static void list_places(const packer *p, npc_planes_list *list, int64_t elements
             list_row(p, list, phase * image + y * planes->columns.extent, i >= 0, i * row_stride - first);
         }
     if (list->whole && !p->stages && p->taps->outers == 1) list_channels(p, list, elements);
+    if (list->whole && p->moves >= LIST_USES * list->channels) list_moves(p, list, elements);
 }
 
 #define COPY_LISTED(type)                                                                                    \
@@ -198,7 +246,9 @@ static void list_places(const packer *p, npc_planes_list *list, int64_t elements
 static void copy_listed(const packer *p, char *target, const char *pixels, int64_t channels) {
     const npc_planes_list *list = p->list;
     const int64_t count = channels * list->count, zeros = channels * list->zero_count;
-    if (p->native && p->size == sizeof(uint32_t)) {
+    if (list->moves && channels == list->channels) {
+        p->kernels->move(list->move, list->moves, pixels, target);
+    } else if (p->native && p->size == sizeof(uint32_t)) {
         COPY_LISTED(uint32_t);
     } else if (p->native && p->size == sizeof(uint64_t)) {
         COPY_LISTED(uint64_t);
@@ -327,6 +377,13 @@ static int takes_list(const packer *p, const npc_planes_source *source) {
     return whole || by_row;
 }
 
+/* Of how many channels the list's pixels may be moved by vectors. */
+static int64_t moved_channels(const packer *p, const npc_planes_source *source) {
+    const int may = source->kernels->move && !source->images &&
+                    (p->stages || (p->native && npc_counts_in_elements(p->problem, p->input)));
+    return !may ? 0 : source->list ? INT64_MAX : p->taps->channels * p->taps->outers;
+}
+
 void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps, const npc_band *band,
                      const npc_planes *planes, void *target) {
     const npc_problem *problem = source->problem;
@@ -344,13 +401,15 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
                 .images = npc_max(1, source->images),
                 .native = !input->swapped && npc_is_compute(input->scalar, problem->compute),
                 .copy = npc_is_plain(source) ? npc_copy_kernel_of(source, npc_columns(problem).stride) : NULL,
-                .turns = turning_kernels(source, planes)};
+                .turns = turning_kernels(source, planes),
+                .kernels = source->kernels};
     const int64_t elements = planes->rows.phases * planes->columns.phases * planes->plane;
     const int64_t outers = taps->outers, step = elements * p.images * p.size;
     npc_planes_list here, *list = source->list ? source->list : &here;
     if (!p.native || !takes_list(&p, source)) choose_stage(&p, source);
     p.native = p.native || p.stages;
     if (takes_list(&p, source)) {
+        p.moves = moved_channels(&p, source);
         if (list == &here || !list->made) list_places(&p, list, elements);
         p.list = list;
     }

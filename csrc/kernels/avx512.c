@@ -91,6 +91,19 @@ NPC_INLINE void transpose_pd(__m512d *v) {
     }
 }
 
+static void move_words(const npc_move *moves, int64_t count, const char *source, char *target) {
+    __m512i found = _mm512_setzero_si512();
+    for (const npc_move *move = moves; move < moves + count; target += move++->advance) {
+        const __m512i places = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)move->places));
+        const __m512i words = _mm512_loadu_si512(source + move->from);
+        found = _mm512_and_si512(found, _mm512_set1_epi32(move->keep));
+        found =
+            _mm512_mask_permutexvar_epi32(found, _knot_mask16(_mm512_movepi32_mask(places)), places, words);
+        _mm512_storeu_si512(target, found);
+    }
+}
+#define MOVE move_words
+
 #define T float
 #define V __m512
 #define NAME(x) x##_f32

@@ -41,6 +41,10 @@
  *     target[r * extent + j] = source[r * source_stride + j * step] for from <= j < to, and 0 for the others, never read.
  *   For steps of 1, of 2 and, NULL where an ISA or type has none, up to NPC_COPY_STEPS. Whole vectors are stored, so up to a vector less one element beyond the last row.
  *
+ * move: of LANES elements in words of 32 bits, NULL where an ISA or type has none: for each move, in order,
+ *     found[i] = (source + from)[places[i]] where places[i] >= 0, and found[i] & keep elsewhere,
+ *   then the whole vector is stored at target, which goes on by `advance`. Whole vectors are read.
+ *
  * dot: one or two gradients, row by row, against `taps` shifted inputs,
  *     output[m][t] = (output[m][t] if accumulate) + sum over row, i of left[m][row * left_stride + i] * right[offsets[t] + row * right_stride + i]
  * for i < count, with m * output_pitch and m * left_pitch between the two: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
@@ -149,6 +153,15 @@ typedef struct {
 typedef void npc_copy_kernel(const npc_copy *rows);
 
 enum { NPC_COPY_KERNELS = 3, NPC_COPY_STEPS = 4 };
+
+enum { NPC_MOVE_WORDS = 16 };
+typedef struct {
+    int64_t from;          /* bytes */
+    int32_t keep, advance; /* all bits or none; bytes */
+    int8_t places[NPC_MOVE_WORDS];
+} npc_move;
+
+typedef void npc_move_kernel(const npc_move *moves, int64_t count, const char *source, char *target);
 
 typedef struct {
     const void *weights, *input;
@@ -330,6 +343,7 @@ typedef struct {
     npc_block_kernel *block_half[NPC_BLOCK_PIXELS];
     npc_block_rows_kernel *block_store, *block_weights;
     npc_copy_kernel *copy[NPC_COPY_KERNELS]; /* steps 1, 2, more */
+    npc_move_kernel *move;
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
     npc_spread_kernel *spread;
     void (*end_streams)(void); /* NULL where nothing is streamed */

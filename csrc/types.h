@@ -103,4 +103,17 @@ NPC_INLINE int64_t npc_next_part(int64_t left, int64_t most) {
     return left == most + 1 ? (left + 1) / 2 : npc_min(left, most);
 }
 
+/* `total` things in `count` parts of like size, the first `narrow` of which have one less than the others. */
+typedef struct {
+    int64_t most, narrow;
+} npc_parts;
+NPC_INLINE npc_parts npc_parts_of(int64_t total, int64_t count) {
+    const int64_t most = npc_ceil_div(total, count);
+    const npc_parts parts = {most, count * most - total};
+    return parts;
+}
+NPC_INLINE int64_t npc_part_start(npc_parts parts, int64_t i) {
+    return i * parts.most - npc_min(i, parts.narrow);
+}
+
 #endif

@@ -49,12 +49,27 @@ SMALL_IMAGES = [
     ((300, 2, 1, 1), (17, 2, 1, 1), {}),
 ]  # fmt: skip
 
+# Pixels under a single tap and many outputs, which an instruction set may copy into panels: rests of every width, rows
+# joined and cut, reductions in several runs and with sums that wait.
+PANELS = [
+    ((1, 7, 31), (33, 7, 1), {}),
+    ((3, 5, 1), (34, 5, 1), {}),
+    ((2, 70, 9, 131), (35, 70, 1, 1), {}),
+    ((1, 600, 5, 9), (37, 600, 1, 1), {}),
+    ((2, 33, 14, 15), (130, 33, 1, 1), {"stride": 2}),
+    ((1, 130, 61, 47), (32, 130, 1, 1), {"stride": (3, 2)}),
+    ((1, 9, 7, 11), (32, 9, 1, 1), {"stride": (1, 3), "padding": (2, 1)}),
+    ((1, 40, 3, 2600), (32, 40, 1, 1), {"stride": (2, 1)}),
+    ((2, 64, 5, 6, 7), (64, 32, 1, 1, 1), {"groups": 2, "stride": (2, 1, 1)}),
+    ((1, 6000, 3, 20), (32, 6000, 1, 1), {}),
+]
+
 
 def cases(problems):
     return [shapes.Case(input, weight, **arguments) for input, weight, arguments in problems]
 
 
-@pytest.mark.parametrize("case", cases(PROBLEMS + SMALL_IMAGES), ids=str)
+@pytest.mark.parametrize("case", cases(PROBLEMS + SMALL_IMAGES + PANELS), ids=str)
 @pytest.mark.parametrize("dtype", "fdeigB")
 def test_packing(engine, case, dtype):
     data = shapes.shared_data(case, dtype)
@@ -64,7 +79,7 @@ def test_packing(engine, case, dtype):
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular", "symmetric"])
 def test_packing_of_borders(engine, mode):
-    for input, weight, arguments in PROBLEMS + SMALL_IMAGES:
+    for input, weight, arguments in PROBLEMS + SMALL_IMAGES + PANELS[:-1]:
         if not oracle_allows(input, arguments, mode):
             continue
         case = shapes.Case(input, weight, padding_mode=mode, **arguments)
@@ -81,13 +96,25 @@ def oracle_allows(input, arguments, mode):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_packing_of_layouts(engine, layout):
-    for index, case in enumerate(cases(PROBLEMS + SMALL_IMAGES)):
+    for index, case in enumerate(cases(PROBLEMS + SMALL_IMAGES + PANELS[:-1])):
         data = shapes.shared_data(case, "fdi"[index % 3])
         done = engine.conv((layout(data.input), *data.arrays[1:]), case.arguments(), num_threads=2)
         assert not (done and difference(case, data, *done)), str(case)
 
 
-@pytest.mark.parametrize("case", cases(SMALL_IMAGES), ids=str)
+@pytest.mark.parametrize("activation", [None, "tanh", ("clip", -3, 5)])
+def test_panels_into_any_result(engine, activation):
+    """Where the result does not lie as panels run over it, sums go by way of the workspace."""
+    for index, (input, weight, arguments) in enumerate(PANELS):
+        case = shapes.Case(input, weight, activation=activation, **arguments)
+        data = shapes.shared_data(case, "fd"[index % 2])
+        wide = numpy.empty((*data.expected.shape[:-1], 2 * data.expected.shape[-1]), data.input.dtype)
+        for out in (wide[..., ::2], wide[..., : data.expected.shape[-1]]):
+            done = engine.conv(data.arrays, case.arguments(), num_threads=2, out=out)
+            assert not (done and difference(case, data, *done)), str(case)
+
+
+@pytest.mark.parametrize("case", cases(SMALL_IMAGES + PANELS), ids=str)
 def test_images_packed_together_have_the_same_bits(engine, case):
     """As each of them alone, and for any number of threads."""
     rng = numpy.random.default_rng(0)

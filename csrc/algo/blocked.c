@@ -13,6 +13,7 @@
  * Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", 2018. Weights seen
  * for the first time are packed block by block just before use, as long as the band is large enough to pay for it. With
  * few output channels, or reductions so short that turning the sums costs as much, vectors along pixels are faster. */
+#include <math.h>
 #include <string.h>
 
 #include "../convert.h"
@@ -20,6 +21,8 @@
 #include "algo.h"
 #include "blocked.h"
 #include "weights.h"
+
+#define PANEL_SHARE 0.77 /* of the time that single taps take here with as many products */
 
 enum {
     NO_LANES = 4, /* sums that a tile needs to keep the multipliers busy */
@@ -51,12 +54,15 @@ static const char *worthwhile(const npc_plan *plan) {
     const double packing = recipe.packs ? 0.3 * reduction * outputs * bands : 0;
     const double merged = (double)recipe.images;
     const double tile = width * recipe.images < NO_LANES ? NO_LANES / merged : (double)width;
+    const int panels = npc_takes_panels(plan); /* there, and they hold rows of pixels without gaps */
     const int in_place = npc_taps(problem) == 1; /* here, not there */
-    const double turning = in_place ? 12 : 8, rows = in_place ? outputs + 15 : outputs;
+    const double panel_rows = npc_columns(problem).stride > 1 ? 48 : 8; /* as dear as filling them */
+    const double turning = in_place ? 12 : 8, rows = outputs + (panels ? panel_rows : in_place ? 15 : 0);
     const double here =
         (double)blocks * height * tile * (npc_blocked_share(plan) * reduction + turning) + packing;
-    const double there =
-        height * (double)npc_ceil_div(width, (int64_t)lanes) * (rows * reduction + outputs * 6);
+    const double vectors =
+        panels ? ceil(height * (double)width / lanes) : height * (double)npc_ceil_div(width, (int64_t)lanes);
+    const double there = vectors * (rows * reduction + outputs * 6) * (panels ? PANEL_SHARE : 1);
     return here < 1.05 * there ? NULL : "vectors along pixels are as full";
 }
 

@@ -5,6 +5,8 @@ enum {
     POINT_BYTES = 48
         << 10,   /* a row of it without neighbours to share: near the first level, and short strides */
     POINT_BAND_BYTES = 128 << 10,
+    PANEL_BYTES = 192 << 10,  /* of a band in panels, whose weights come from the same cache; */
+    PANEL_OUTPUTS = 32,       /* that pay for copying pixels once more */
     FEW_OUTPUTS = 8,          /* for which a single tap does little but read pixels, */
     SOME_OUTPUTS = 64,        /* or where these come from memory, */
     MEMORY_BYTES = 4 << 20,
@@ -77,8 +79,16 @@ static double plane_bytes(const npc_problem *problem, const npc_blocking *blocki
            (double)npc_compute_size(problem->compute);
 }
 
-static double band_bytes(const npc_problem *problem) {
-    return npc_taps(problem) == 1 ? POINT_BAND_BYTES : BAND_BYTES;
+int npc_takes_panels(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    return plan->kernels->panels && npc_taps(problem) == 1 && problem->parts == 1 &&
+           npc_group_outputs(problem) >= PANEL_OUTPUTS;
+}
+
+static double band_bytes(const npc_plan *plan) {
+    return npc_takes_panels(plan)          ? PANEL_BYTES
+           : npc_taps(&plan->problem) == 1 ? POINT_BAND_BYTES
+                                           : BAND_BYTES;
 }
 
 /* Of a single tap: whether the speed of reading counts, not that of the products. Strict sums have one order for all sizes. */
@@ -101,11 +111,12 @@ static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     blocking->split.level = NPC_SPLIT_CHANNELS;
     blocking->split.block = sizes[NPC_SPLIT_CHANNELS];
     const int64_t channels = sizes[NPC_SPLIT_CHANNELS];
+    const int64_t point_bytes = npc_takes_panels(plan) ? PANEL_BYTES : POINT_BYTES;
     if (npc_taps(problem) == 1 && channels > LONG_CHANNELS && reads_long_rows(problem) &&
         plane_bytes(problem, blocking) > POINT_BYTES && blocking->band_columns > 2 * tile)
         blocking->split.block = npc_ceil_div(channels, npc_ceil_div(channels, LONG_CHANNELS));
     while (npc_taps(problem) == 1 && blocking->split.block == channels &&
-           plane_bytes(problem, blocking) > POINT_BYTES && blocking->band_columns > 2 * tile)
+           plane_bytes(problem, blocking) > point_bytes && blocking->band_columns > 2 * tile)
         blocking->band_columns = npc_round_up(blocking->band_columns / 2, tile);
     while (plane_bytes(problem, blocking) > SPLIT_BYTES) {
         if (blocking->band_columns > 2 * tile)
@@ -121,12 +132,15 @@ static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
 }
 
 /* As many rows as the cache holds, in bands of like height. */
-static void choose_rows(const npc_problem *problem, npc_blocking *blocking) {
+static void choose_rows(const npc_plan *plan, npc_blocking *blocking) {
+    const npc_problem *problem = &plan->problem;
     const int64_t height = npc_rows(problem).output;
-    int64_t low = 1, high = height;
+    /* Panels run over the ends of whole rows. */
+    const int single = npc_takes_panels(plan) && blocking->band_columns < npc_columns(problem).output;
+    int64_t low = 1, high = single ? 1 : height;
     while (low < high) {
         blocking->band_rows = low + (high - low + 1) / 2;
-        if (plane_bytes(problem, blocking) <= band_bytes(problem))
+        if (plane_bytes(problem, blocking) <= band_bytes(plan))
             low = blocking->band_rows;
         else
             high = blocking->band_rows - 1;
@@ -140,6 +154,31 @@ static int64_t count_bands(const npc_problem *problem, const npc_blocking *block
            npc_ceil_div(npc_columns(problem).output, blocking->band_columns);
 }
 
+/* Threads that a problem of this size is worth waking. */
+static int64_t worthy_threads(const npc_plan *plan) {
+    const double work = npc_multiplications(&plan->problem) / THREAD_WORK;
+    return work < plan->threads ? npc_max(1, (int64_t)work) : plan->threads;
+}
+
+/* About so many bands of an image as every thread has as many of. */
+static int64_t even_bands(const npc_plan *plan, int64_t bands) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t images = problem->batch * problem->groups * npc_outer_outputs(problem);
+    const int64_t threads = worthy_threads(plan), fewer = bands / threads * threads;
+    if (bands == 1 || images % threads == 0) return bands;
+    return fewer > 0 && 2 * bands <= 3 * fewer ? fewer : npc_round_up(bands, threads);
+}
+
+static void even_panels(const npc_plan *plan, npc_blocking *blocking) {
+    const int64_t height = npc_rows(&plan->problem).output, width = npc_columns(&plan->problem).output;
+    const int64_t columns = even_bands(plan, npc_ceil_div(width, blocking->band_columns));
+    if (columns > 1)
+        blocking->band_columns = npc_round_up(npc_ceil_div(width, columns), plan->kernels->lanes);
+    else
+        blocking->band_rows =
+            npc_ceil_div(height, even_bands(plan, npc_ceil_div(height, blocking->band_rows)));
+}
+
 /* Gives every thread as much to do: by fewer rows a band where packing costs more than reading the weights, else by
  * fewer output channels an item. */
 static void choose_items(npc_plan *plan, npc_blocking *blocking) {
@@ -148,8 +187,7 @@ static void choose_items(npc_plan *plan, npc_blocking *blocking) {
     const double size = (double)npc_compute_size(problem->compute);
     const double weight_bytes =
         (double)outputs * (double)npc_group_inputs(problem) * (double)npc_taps(problem) * size;
-    const double work = npc_multiplications(problem) / THREAD_WORK;
-    const int threads = work < plan->threads ? (int)npc_max(1, (int64_t)work) : plan->threads;
+    const int64_t threads = worthy_threads(plan);
     while (count_bands(problem, blocking) < threads && blocking->band_rows > 1 &&
            weight_bytes < 2 * plane_bytes(problem, blocking))
         blocking->band_rows = npc_ceil_div(blocking->band_rows, 2);
@@ -182,25 +220,32 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
     const int64_t tile = lanes * plan->kernels->vectors, rows = blocking->channels * problem->parts;
     const npc_planes planes = band_planes(problem, blocking);
     const npc_taps_block taps = npc_split_taps(problem, &blocking->split, 0);
-    blocking->flat = is_flat(plan, blocking, &planes);
+    blocking->panels = npc_takes_panels(plan);
+    blocking->flat = blocking->panels ? blocking->band_rows > 1 : is_flat(plan, blocking, &planes);
     const int64_t row = blocking->flat ? planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
     const int waits = blocking->split.blocks > 1;
     blocking->sum_stride = waits ? npc_round_up(blocking->band_rows * row, lanes) : tile;
     blocking->plane_bytes =
         npc_aligned_bytes((planes.elements + tile + lanes) * size); /* kernels read whole vectors */
+    blocking->panel_bytes =
+        blocking->panels
+            ? npc_aligned_bytes(npc_round_up(blocking->band_rows * blocking->band_columns, tile) *
+                                taps.channels * size)
+            : 0;
     blocking->offset_bytes = npc_aligned_bytes(taps.channels * problem->parts * taps.outers * taps.rows *
                                                taps.columns * (int64_t)sizeof(int64_t));
     blocking->bias_bytes = npc_aligned_bytes(rows * size);
     blocking->sum_bytes =
         npc_aligned_bytes((waits ? rows : plan->kernels->rows) * blocking->sum_stride * size);
-    plan->thread_bytes = (size_t)(NPC_BLOCKING_HEADER + blocking->plane_bytes + blocking->offset_bytes +
-                                  blocking->bias_bytes + blocking->sum_bytes);
+    plan->thread_bytes = (size_t)(NPC_BLOCKING_HEADER + blocking->plane_bytes + blocking->panel_bytes +
+                                  blocking->offset_bytes + blocking->bias_bytes + blocking->sum_bytes);
 }
 
 npc_blocking npc_blocking_of(npc_plan *plan) {
     npc_blocking blocking = {0};
     choose_split(plan, &blocking);
-    choose_rows(&plan->problem, &blocking);
+    choose_rows(plan, &blocking);
+    if (npc_takes_panels(plan)) even_panels(plan, &blocking);
     choose_items(plan, &blocking);
     choose_workspace(plan, &blocking);
     return blocking;

@@ -11,7 +11,10 @@
  * Narrow images are flattened: a band's plane is one run of memory, rows and all, and the sums that fall on the columns
  * between two rows are thrown away. Where the reduction is too long for one packing (many channels, huge kernels), it is
  * split and sums wait in memory. A result's products are added in runs of up to RUN, and the runs' sums to each other, which
- * keeps the error of long reductions down; band, tiles and threads change nothing in that order. */
+ * keeps the error of long reductions down; band, tiles and threads change nothing in that order.
+ *
+ * Pixels under a single tap are copied once more where an ISA gains by it, those of a tile together: such a panel stays in the
+ * first-level cache while weights go by, from which the rows of many channels would push each other out. */
 #include <string.h>
 
 #include "../activation.h"
@@ -21,7 +24,10 @@
 #include "blocking.h"
 #include "weights.h"
 
-enum { RUN = 512 };
+enum {
+    RUN = 512,
+    PANEL_WEIGHT_BYTES = 192 << 10, /* that go by a panel, and come back for the next */
+};
 
 typedef struct {
     const npc_plan *plan;
@@ -50,7 +56,7 @@ typedef struct {
     char *output;         /* first pixel of the band, first channel of the item */
     const char *weights;  /* first row of the item */
     int64_t rows;         /* of weights: output channels, twice as many for complex */
-    char *packed, *sums, *bias;
+    char *packed, *panels, *sums, *bias;
     int64_t *offsets, *listed; /* and what they were listed for */
     /* The block of the reduction: its place in a row of weights, its elements, in how many runs. */
     int64_t first_weight, reduction, runs;
@@ -99,7 +105,12 @@ static char *result_at(const direct_item *item, int64_t m, int64_t row, int64_t 
  * rows that follow. */
 typedef struct {
     int64_t row, rows, at, pixels, vectors, last;
+    const char *input; /* in packed planes or panels */
 } tile_place;
+
+static const char *planes_at(const direct_item *item, int64_t row, int64_t at) {
+    return item->packed + (row * item->planes.columns.extent + at) * item->job->size;
+}
 
 /* Activates and stores the sums of one tile of one row. */
 static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0, int rows,
@@ -130,75 +141,86 @@ static void activate_tile(const direct_item *item, int64_t m0, int rows, const t
                          place->pixels);
 }
 
-static npc_gemm tile_at(const direct_item *item, int64_t m0, const tile_place *place) {
+/* For the first rows of weights. */
+static npc_gemm tile_at(const direct_item *item, const tile_place *place) {
     const direct_job *job = item->job;
     const npc_blocking *blocking = job->blocking;
     const npc_tensor *output = &job->tensors->output;
     const int lanes = job->plan->kernels->lanes;
-    npc_gemm tile = {
-        .weight_stride = job->reduction,
-        .input = item->packed + (place->row * item->planes.columns.extent + place->at) * job->size,
-        .input_step = place->rows > 1 ? item->planes.columns.extent : lanes,
-        .output_step = place->rows > 1 ? npc_row_stride(job->problem, output) / job->size : lanes,
-        .last = (int)place->last,
-        .by_rows = place->rows > 1,
-        .streams = job->streams && (place->rows == 1 || !job->lead),
-        .low = job->problem->activation_a,
-        .high = job->problem->activation_b};
+    npc_gemm tile = {.weight_stride = job->reduction,
+                     .input = place->input,
+                     .input_step = place->rows > 1 ? item->planes.columns.extent : lanes,
+                     .output_step =
+                         place->rows > 1 ? npc_row_stride(job->problem, output) / job->size : lanes,
+                     .last = (int)place->last,
+                     .by_rows = place->rows > 1,
+                     .streams = job->streams && (place->rows == 1 || !job->lead),
+                     .low = job->problem->activation_a,
+                     .high = job->problem->activation_b};
     if (job->in_place) {
-        tile.output = result_at(item, m0, place->row, place->at);
+        tile.output = result_at(item, 0, place->row, place->at);
         tile.output_stride = job->output_stride;
         return tile;
     }
     const int64_t pitch =
         blocking->flat ? item->planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
-    const int64_t waiting = m0 * blocking->sum_stride + place->row * pitch + place->at;
+    const int64_t waiting = place->row * pitch + place->at;
     tile.output = item->sums + (blocking->split.blocks > 1 ? waiting * job->size : 0);
     tile.output_stride = blocking->sum_stride;
     return tile;
 }
 
-static void run_tile(const direct_item *item, int64_t m0, int rows, const tile_place *place) {
+/* Rows of weights m0 to m0 + rows, of the tile that tile_at gives, which stores the first ones at `output`. */
+static void run_tile(const direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
+                     const tile_place *place) {
     const direct_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_kernels *kernels = job->plan->kernels;
     const char *weights = item->weights + (m0 * job->reduction + item->first_weight) * job->size;
-    npc_gemm tile = tile_at(item, m0, place);
+    const int waits = job->in_place || job->blocking->split.blocks > 1;
     int64_t to = 0;
+    tile->output = output + (waits ? m0 * tile->output_stride * job->size : 0);
     for (int64_t i = 0; i < item->runs; i++) {
         const int starts = item->is_first && i == 0, last = i + 1 == item->runs, ends = item->is_last && last;
         const int64_t from = to;
         to = last ? item->reduction : item->reduction * (i + 1) / item->runs;
-        tile.weights = weights + from * job->size;
-        tile.offsets = item->offsets + from;
-        tile.reduction = to - from;
-        tile.bias = starts && problem->has_bias ? item->bias + m0 * job->size : NULL;
-        tile.accumulate = !starts;
-        tile.clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
-        kernels->gemm[rows - 1][place->vectors - 1](&tile);
+        tile->weights = weights + from * job->size;
+        tile->offsets = item->offsets + from;
+        tile->reduction = to - from;
+        tile->bias = starts && problem->has_bias ? item->bias + m0 * job->size : NULL;
+        tile->accumulate = !starts;
+        tile->clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
+        kernels->gemm[rows - 1][place->vectors - 1](tile);
     }
     if (item->is_last && !job->in_place)
-        store_tile(item, &tile, m0, rows, place);
+        store_tile(item, tile, m0, rows, place);
     else if (item->is_last && job->activates)
         activate_tile(item, m0, rows, place);
+}
+
+static void run_at(const direct_item *item, int64_t m0, int rows, const tile_place *place) {
+    npc_gemm tile = tile_at(item, place);
+    run_tile(item, &tile, tile.output, m0, rows, place);
 }
 
 /* All tiles along one run of pixels, for some rows of weights. */
 static void run_pixels(const direct_item *item, int64_t m0, int rows, int64_t row, int64_t pixels) {
     const npc_kernels *kernels = item->job->plan->kernels;
-    tile_place place = {.row = row, .rows = 1};
+    tile_place place = {.row = row, .rows = 1, .input = planes_at(item, row, 0)};
     if (item->job->lead) {
         place.vectors = 1;
         place.pixels = place.last = npc_min(item->job->lead, pixels);
-        run_tile(item, m0, rows, &place);
+        run_at(item, m0, rows, &place);
         place.at = place.pixels;
+        place.input = planes_at(item, row, place.at);
     }
     for (int64_t left = npc_ceil_div(pixels - place.at, kernels->lanes); left > 0; left -= place.vectors) {
         place.vectors = npc_next_part(left, kernels->vectors);
         place.pixels = npc_min(place.vectors * kernels->lanes, pixels - place.at);
         place.last = place.pixels - (place.vectors - 1) * kernels->lanes;
-        run_tile(item, m0, rows, &place);
+        run_at(item, m0, rows, &place);
         place.at += place.pixels;
+        place.input += place.pixels * item->job->size;
     }
 }
 
@@ -213,11 +235,75 @@ static void run_rows(const direct_item *item, int64_t m0, int rows) {
         tile_place place = {.pixels = band->columns, .last = band->columns};
         for (; place.row < band->rows; place.row += place.rows) {
             place.rows = place.vectors = npc_next_part(band->rows - place.row, kernels->vectors);
-            run_tile(item, m0, rows, &place);
+            place.input = planes_at(item, place.row, 0);
+            run_at(item, m0, rows, &place);
         }
     } else {
         for (int64_t row = 0; row < band->rows; row++) run_pixels(item, m0, rows, row, band->columns);
     }
+}
+
+/* All tiles of all panels: a panel stays in the first-level cache while weights go by, as many as stay in the second. */
+static void run_panels(const direct_item *item, int64_t panels, int64_t pixels) {
+    const direct_job *job = item->job;
+    const npc_kernels *kernels = job->plan->kernels;
+    const int64_t lanes = kernels->lanes, tiles = npc_ceil_div(item->rows, kernels->rows);
+    const npc_parts columns = npc_parts_of(npc_ceil_div(pixels, lanes), panels),
+                    rows = npc_parts_of(item->rows, tiles);
+    const int64_t panel_bytes = item->taps.channels * kernels->vectors * lanes * job->size;
+    const int64_t together = npc_max(1, PANEL_WEIGHT_BYTES / (item->reduction * kernels->rows * job->size));
+    for (int64_t first = 0; first < tiles; first += together)
+        for (int64_t i = 0; i < panels; i++) {
+            const int64_t from = npc_part_start(columns, i), to = npc_part_start(columns, i + 1);
+            tile_place place = {.rows = 1, .at = from * lanes, .vectors = to - from};
+            place.pixels = npc_min(to * lanes, pixels) - place.at;
+            place.last = place.pixels - (place.vectors - 1) * lanes;
+            place.input = item->panels + i * panel_bytes;
+            npc_gemm tile = tile_at(item, &place);
+            char *output = tile.output;
+            for (int64_t t = first; t < npc_min(first + together, tiles); t++) {
+                const int64_t m0 = npc_part_start(rows, t), m1 = npc_part_start(rows, t + 1);
+                run_tile(item, &tile, output, m0, (int)(m1 - m0), &place);
+            }
+        }
+}
+
+/* Where the band's pixels follow one another in the input itself, or NULL. */
+static const char *pixels_in_place(const direct_item *item) {
+    const npc_problem *problem = item->job->problem;
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const npc_tensor *input = &item->input;
+    const npc_band *band = &item->band;
+    const int64_t row_stride = npc_row_stride(problem, input);
+    const int inside = rows.before == 0 && columns.before == 0 && columns.stride == 1 &&
+                       (rows.output - 1) * rows.stride < rows.input && columns.output <= columns.input;
+    const int joined = band->rows == 1 || rows.stride * row_stride == band->columns * item->job->size;
+    if (!inside || !joined || !npc_lies_in_rows(problem, input) || !npc_counts_in_elements(problem, input))
+        return NULL;
+    const char *image = npc_outer_image(problem, input, band->outer, 0);
+    return image ? image + item->taps.channel * input->channel_stride + band->row * rows.stride * row_stride +
+                       band->column * item->job->size
+                 : NULL;
+}
+
+static void run_in_panels(direct_item *item, const npc_planes_source *source) {
+    const direct_job *job = item->job;
+    const npc_kernels *kernels = job->plan->kernels;
+    const int64_t pixels = item->band.rows * item->band.columns, tile = kernels->vectors * kernels->lanes;
+    const char *in_place = pixels_in_place(item);
+    npc_panels panels = {.source = in_place ? in_place : item->packed,
+                         .target = item->panels,
+                         .channels = item->taps.channels,
+                         .vectors = npc_ceil_div(pixels, kernels->lanes),
+                         .count = npc_ceil_div(pixels, tile),
+                         .source_stride =
+                             in_place ? item->input.channel_stride / job->size : item->planes.plane,
+                         .panel_stride = item->taps.channels * tile};
+    panels.last = (int)(pixels - (panels.vectors - 1) * kernels->lanes);
+    if (!in_place) npc_planes_pack(source, &item->taps, &item->band, &item->planes, item->packed);
+    kernels->panels(&panels);
+    for (int64_t r = 0; r < item->reduction; r++) item->offsets[r] = r * tile;
+    run_panels(item, panels.count, pixels);
 }
 
 static void run_block(direct_item *item, int64_t index) {
@@ -235,20 +321,25 @@ static void run_block(direct_item *item, int64_t index) {
     item->runs = npc_ceil_div(item->reduction, RUN);
     item->is_first = index == 0;
     item->is_last = index + 1 == job->blocking->split.blocks;
+    const npc_planes_source source = {job->problem, job->plan->kernels, &item->input, NULL, 0, 0};
+    if (job->blocking->panels) {
+        run_in_panels(item, &source);
+        return;
+    }
     const int64_t listed[3] = {index + 1, item->planes.rows.extent, item->planes.columns.extent};
     if (memcmp(item->listed, listed, sizeof listed) != 0) { /* else the band before this one had the same */
         npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
         memcpy(item->listed, listed, sizeof listed);
     }
-    const npc_planes_source source = {job->problem, job->plan->kernels, &item->input, NULL, 0, 0};
     npc_planes_pack(&source, &item->taps, &item->band, &item->planes, item->packed);
     /* Sums of elements past the planes are thrown away, yet must not be slow ones. */
     npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
               job->plan->kernels->lanes * (job->plan->kernels->vectors + 1));
     const int64_t tiles = npc_ceil_div(item->rows, job->plan->kernels->rows);
+    const npc_parts rows = npc_parts_of(item->rows, tiles);
     for (int64_t i = 0; i < tiles; i++) {
-        const int64_t m0 = item->rows * i / tiles, m1 = item->rows * (i + 1) / tiles;
-        run_rows(item, m0, (int)(m1 - m0));
+        const int64_t m0 = npc_part_start(rows, i);
+        run_rows(item, m0, (int)(npc_part_start(rows, i + 1) - m0));
     }
 }
 
@@ -257,7 +348,8 @@ static void place_workspace(direct_item *item, int thread) {
     const npc_blocking *blocking = job->blocking;
     item->listed = (int64_t *)(void *)(job->workspace + (size_t)thread * job->plan->thread_bytes);
     item->packed = (char *)item->listed + NPC_BLOCKING_HEADER;
-    item->offsets = (int64_t *)(void *)(item->packed + blocking->plane_bytes);
+    item->panels = item->packed + blocking->plane_bytes;
+    item->offsets = (int64_t *)(void *)(item->panels + blocking->panel_bytes);
     item->bias = (char *)item->offsets + blocking->offset_bytes;
     item->sums = item->bias + blocking->bias_bytes;
 }
@@ -310,12 +402,16 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.output_stride = tensors->output.channel_stride / size;
     job.scalar_size = (int64_t)npc_scalar_size(problem->scalar);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
-    job.in_place = !blocking.flat && problem->parts == 1 &&
+    /* Panels run over the ends of rows, as the result does. */
+    const int joined =
+        blocking.panels && npc_row_stride(problem, &tensors->output) == npc_columns(problem).output * size;
+    job.in_place = (!blocking.flat || joined) && problem->parts == 1 &&
                    npc_is_compute(problem->scalar, problem->compute) &&
                    npc_counts_in_elements(problem, &tensors->output) &&
                    npc_column_stride(problem, &tensors->output) == size;
     /* Not what is read again, to add to it. */
-    job.streams = job.in_place && !job.activates && job.reduction <= RUN && blocking.split.blocks == 1 &&
+    job.streams = job.in_place && !job.activates && !blocking.panels && job.reduction <= RUN &&
+                  blocking.split.blocks == 1 &&
                   npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
     for (int thread = 0; thread < plan->threads; thread++)
         memset(workspace + (size_t)thread * plan->thread_bytes, 0, NPC_BLOCKING_HEADER);

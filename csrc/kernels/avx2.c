@@ -96,6 +96,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 
 #define T float
 #define V __m256
+#define PANELS
 #define NAME(x) x##_f32
 #define LANES 8
 #define ROWS 4
@@ -133,6 +134,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 
 #define T double
 #define V __m256d
+#define PANELS
 #define NAME(x) x##_f64
 #define LANES 4
 #define ROWS 4

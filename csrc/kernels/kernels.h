@@ -45,6 +45,11 @@
  *     found[i] = (source + from)[places[i]] where places[i] >= 0, and found[i] & keep elsewhere,
  *   then the whole vector is stored at target, which goes on by `advance`. Whole vectors are read.
  *
+ * panels: NULL where single taps gain nothing by it: `channels` rows of `vectors` vectors of neighbouring pixels become `count` panels,
+ *     target[i * panel_stride + c * pitch + j] = source[c * source_stride + start of panel i + j]
+ *   where the pitch is the vectors of the largest gemm tile and panels are the npc_parts of the vectors. Of a row's last vector `last`
+ *   elements are read, and the others are zeros.
+ *
  * dot: one or two gradients, row by row, against `taps` shifted inputs,
  *     output[m][t] = (output[m][t] if accumulate) + sum over row, i of left[m][row * left_stride + i] * right[offsets[t] + row * right_stride + i]
  * for i < count, with m * output_pitch and m * left_pitch between the two: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
@@ -162,6 +167,15 @@ typedef struct {
 } npc_move;
 
 typedef void npc_move_kernel(const npc_move *moves, int64_t count, const char *source, char *target);
+
+typedef struct {
+    const void *source;
+    void *target;
+    int64_t channels, vectors, count, source_stride, panel_stride;
+    int last;
+} npc_panels;
+
+typedef void npc_panels_kernel(const npc_panels *panels);
 
 typedef struct {
     const void *weights, *input;
@@ -344,6 +358,7 @@ typedef struct {
     npc_block_rows_kernel *block_store, *block_weights;
     npc_copy_kernel *copy[NPC_COPY_KERNELS]; /* steps 1, 2, more */
     npc_move_kernel *move;
+    npc_panels_kernel *panels;
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
     npc_spread_kernel *spread;
     void (*end_streams)(void); /* NULL where nothing is streamed */

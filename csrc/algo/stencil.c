@@ -24,6 +24,8 @@ enum {
     MOST_SPAN = 1 << 12,      /* rows or columns that a kernel reaches over */
     MOST_REDUCTION = 64,      /* input channels and outer taps: each reads the sums again */
     RUN = 512,                /* taps summed before their sum joins the others: keeps the error down */
+    MASKED = 4,               /* vectors of a row together whose lanes are listed, */
+    SHORT_KERNEL = 64,        /* with so many columns: lists are short */
     MOST_IMAGES = 16,         /* summed at once: their rows under a vector stay in a first-level cache */
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
@@ -197,7 +199,9 @@ static void prepare(npc_plan *plan) {
         (recipe.band_columns * columns.stride + (columns.kernel - 1) * columns.dilation + 4 * lanes) * size);
     recipe.images = images_at_once(problem);
     recipe.row_bytes = npc_aligned_bytes(recipe.images * recipe.listed_rows * (int64_t)sizeof(void *));
-    recipe.column_bytes = npc_aligned_bytes(columns.kernel * (int64_t)(sizeof(int64_t) + 2 * sizeof(int)));
+    recipe.masked = columns.kernel <= SHORT_KERNEL ? MASKED : 1;
+    recipe.column_bytes = npc_aligned_bytes(
+        columns.kernel * ((int64_t)sizeof(int64_t) + 4 * recipe.masked * (int64_t)sizeof(int)));
     recipe.sum_bytes = npc_aligned_bytes(recipe.band_rows * npc_round_up(recipe.band_columns, lanes) * size);
     plan->thread_bytes = (size_t)(recipe.plane_bytes + recipe.zero_bytes + recipe.row_bytes +
                                   recipe.column_bytes + recipe.sum_bytes);
@@ -211,8 +215,8 @@ static void place_workspace(npc_stencil_item *item, int thread) {
     item->zeros = item->packed + recipe->plane_bytes;
     item->rows = (const void **)(void *)(item->zeros + recipe->zero_bytes);
     item->columns = (int64_t *)(void *)((char *)item->rows + recipe->row_bytes);
-    item->from = (int *)(void *)(item->columns + taps);
-    item->to = item->from + taps;
+    item->lanes[0] = (int *)(void *)(item->columns + taps);
+    item->lanes[1] = item->lanes[0] + 2 * recipe->masked * taps;
     item->sums = (char *)item->columns + recipe->column_bytes;
     npc_zeros(item->zeros, item->job->problem->compute, recipe->zero_bytes / item->job->size);
 }
@@ -254,24 +258,36 @@ static void run_lines(npc_stencil_item *item, char *target) {
     }
 }
 
-/* The vectors inside the input together, those at its borders one by one. */
-static void run_columns(npc_stencil_item *item, int64_t first, int again) {
+/* A row's pixels from `begin` to `end`: vectors inside the input together, and those at its borders. Where sums are not added to, the
+ * last vector goes back over pixels that are done. */
+static void run_vectors(npc_stencil_item *item, int64_t first, char *target, int64_t begin, int64_t end,
+                        int again) {
     const npc_stencil_job *job = item->job;
     npc_stencil *tile = &item->tile;
-    const int64_t lanes = job->plan->kernels->lanes, columns = item->band.columns;
+    const int64_t lanes = job->plan->kernels->lanes, vectors = npc_ceil_div(end - begin, lanes);
+    const int64_t rest = begin + vectors * lanes - end,
+                  back = again && vectors > 1 && !job->streams ? rest : 0;
+    for (int64_t i = 0; i < vectors; i += tile->vectors) {
+        const int64_t at = begin + i * lanes - (i + 1 == vectors ? back : 0);
+        tile->vectors = npc_stencil_list_lanes(item, at, vectors - i, back);
+        tile->back = tile->vectors > 1 && i + tile->vectors == vectors ? back : 0;
+        tile->last = (int)(i + tile->vectors == vectors && !back ? lanes - rest : lanes);
+        tile->at = job->reads_in_place ? at * job->columns.stride : at;
+        run_tiles(item, first, target + at * job->size, again);
+    }
+}
+
+static void run_columns(npc_stencil_item *item, int64_t first, int again) {
+    const npc_stencil_job *job = item->job;
+    const int64_t columns = item->band.columns;
     char *target = job->stores ? item->output : item->sums;
     if (job->recipe->lines) {
         run_lines(item, target);
         return;
     }
-    for (int64_t at = 0; at < columns; at += (tile->vectors - 1) * lanes + tile->last) {
-        const int64_t end = at < job->lead ? npc_min(job->lead, columns) : columns;
-        tile->from = npc_stencil_list_lanes(item, at) ? item->from + (tile->columns - item->columns) : NULL;
-        tile->vectors = tile->from ? 1 : npc_ceil_div(npc_min(end, item->inside_to) - at, lanes);
-        tile->at = job->reads_in_place ? at * job->columns.stride : at;
-        tile->last = (int)npc_min(lanes, end - at - (tile->vectors - 1) * lanes);
-        run_tiles(item, first, target + at * job->size, again);
-    }
+    const int64_t lead = npc_min(job->lead, columns);
+    if (lead) run_vectors(item, first, target, 0, lead, again);
+    run_vectors(item, first, target, lead, columns, again);
 }
 
 static void finish_band(const npc_stencil_item *item) {
@@ -322,7 +338,6 @@ static void run_band(npc_stencil_item *item, int64_t k) {
             tile->kernel_rows = npc_min(job->run_rows, kernel_rows - first);
             tile->kernel_columns = npc_min(job->run_columns, kernel_columns - column);
             tile->columns = item->columns + column;
-            tile->to = item->to + column;
             tile->weights = weights + ((i * kernel_rows + first) * kernel_columns + column) * job->size;
             tile->bias = starts ? start : NULL;
             tile->accumulate = !starts;
@@ -342,6 +357,7 @@ static void prepare_tile(npc_stencil_item *item) {
     tile->image_rows = job->recipe->listed_rows;
     tile->row_stride = job->rows.stride;
     tile->row_dilation = job->rows.dilation / job->recipe->interleaved;
+    tile->mask_stride = job->columns.kernel;
     tile->streams = job->streams;
     tile->low = job->problem->activation_a;
     tile->high = job->problem->activation_b;
@@ -356,7 +372,7 @@ static void run_item(void *context, int64_t index, int thread) {
     const int64_t outers = npc_outer_outputs(problem);
     npc_planes_list list;
     list.made = 0;
-    npc_stencil_item item = {.job = job, .input = tensors->input, .lanes_listed = -1};
+    npc_stencil_item item = {.job = job, .input = tensors->input, .lanes_listed = {-1, -1}};
     if (recipe->channels * job->inputs * job->outer_taps >= LISTED_PLANES) item.list = &list;
     item.band.column = index % job->column_bands * recipe->band_columns;
     item.band.row = (index /= job->column_bands) % job->row_bands * recipe->band_rows;

@@ -14,6 +14,7 @@ typedef struct {
     int64_t reach;        /* columns from the first one that the band's vectors read to the last */
     int64_t lines, pitch,
         phases; /* rows are padded and taken one by one; elements of a phase of the stride */
+    int64_t masked; /* vectors whose lanes are listed together */
     int64_t stages; /* rows that are not plain are converted as they lie: little more than planes take */
     int64_t plane_bytes, zero_bytes, row_bytes, column_bytes, sum_bytes; /* of a thread's workspace */
 } npc_stencil_recipe;
@@ -53,11 +54,11 @@ typedef struct {
     char *packed, *zeros, *sums;
     const void **rows;
     int64_t *columns;
-    int *from, *to;
+    int *lanes[2]; /* of vectors at the start of a row, and of others: from and to of each */
     npc_planes_list *list; /* NULL: of too few planes to be worthwhile */
     int64_t inside_from, inside_to; /* vectors that begin here lie inside the input, under every tap */
     int listed; /* columns: the same for all channels */
-    int64_t lanes_listed; /* of the vector at this column, or -1 */
+    int64_t lanes_listed[2]; /* of vectors from this column on, or -1 */
     npc_stencil tile; /* holds what is the same for all channels */
 } npc_stencil_item;
 
@@ -69,7 +70,8 @@ double npc_stencil_cycles(const npc_plan *plan);
 void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap, int64_t place);
 /* Offsets of the taps for the band's first vector. */
 void npc_stencil_list_columns(npc_stencil_item *item);
-/* Lanes of the vector at the band's column `at` that lie inside the input; 0 where all do, under every tap. */
-int npc_stencil_list_lanes(npc_stencil_item *item, int64_t at);
+/* How many vectors from the band's column `at` on a tile takes together, of those left, the last of which goes back: all inside
+ * the input, under every tap, or some whose lanes inside it the tile is told. */
+int64_t npc_stencil_list_lanes(npc_stencil_item *item, int64_t at, int64_t left, int64_t back);
 
 #endif

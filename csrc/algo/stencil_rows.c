@@ -92,20 +92,43 @@ void npc_stencil_list_columns(npc_stencil_item *item) {
         item->inside_to = npc_min(item->inside_to, ceil_steps(axis->input - reach - first + 1, axis->stride));
 }
 
-int npc_stencil_list_lanes(npc_stencil_item *item, int64_t at) {
-    const npc_stencil_job *job = item->job;
-    const npc_axis *axis = &job->columns;
-    const int lanes = job->plan->kernels->lanes;
-    const int64_t first = item->columns[0] + at * axis->stride;
-    if (at >= item->inside_from && at < item->inside_to) return 0;
-    if (at == item->lanes_listed) return 1;
-    item->lanes_listed = at;
+static int lies_inside(const npc_stencil_item *item, int64_t at) {
+    return at >= item->inside_from && at < item->inside_to;
+}
+
+static void list_vector(const npc_stencil_item *item, int64_t at, int *from, int *to) {
+    const npc_axis *axis = &item->job->columns;
+    const int64_t lanes = item->job->plan->kernels->lanes, first = item->columns[0] + at * axis->stride;
     for (int64_t c = 0; c < axis->kernel; c++) {
         const int64_t start = first + c * axis->dilation;
-        item->from[c] = (int)npc_clamp(ceil_steps(-start, axis->stride), 0, lanes);
-        item->to[c] = (int)npc_clamp(ceil_steps(axis->input - start, axis->stride), item->from[c], lanes);
+        from[c] = (int)npc_clamp(ceil_steps(-start, axis->stride), 0, lanes);
+        to[c] = (int)npc_clamp(ceil_steps(axis->input - start, axis->stride), from[c], lanes);
     }
-    return 1;
+}
+
+int64_t npc_stencil_list_lanes(npc_stencil_item *item, int64_t at, int64_t left, int64_t back) {
+    const npc_stencil_job *job = item->job;
+    const int64_t lanes = job->plan->kernels->lanes, most = job->recipe->masked, taps = job->columns.kernel;
+    npc_stencil *tile = &item->tile;
+    tile->from = NULL;
+    if (lies_inside(item, at)) {
+        const int64_t inside = npc_min(left, npc_ceil_div(item->inside_to - at, lanes));
+        if (inside == left || left > most) return inside;
+    }
+    /* A short row is one call, a vector inside it or not. */
+    int64_t count = left <= most ? left : 1;
+    while (count < npc_min(left, most) && !lies_inside(item, at + count * lanes)) count++;
+    const int place = at > 0;
+    int *from = item->lanes[place], *to = from + most * taps;
+    if (item->lanes_listed[place] != at) {
+        for (int64_t i = 0; i < count; i++)
+            list_vector(item, at + i * lanes - (i > 0 && i + 1 == left ? back : 0), from + i * taps,
+                        to + i * taps);
+        item->lanes_listed[place] = at;
+    }
+    tile->from = from + (tile->columns - item->columns);
+    tile->to = to + (tile->columns - item->columns);
+    return count;
 }
 
 /* The phases of a row's stride follow one another. */

@@ -11,23 +11,27 @@ NPC_INLINE __m256i mask64(int n) { return _mm256_loadu_si256((const __m256i *)(l
 NPC_INLINE __m256i between32(int from, int to) { return _mm256_andnot_si256(mask32(from), mask32(to)); }
 NPC_INLINE __m256i between64(int from, int to) { return _mm256_andnot_si256(mask64(from), mask64(to)); }
 
-NPC_INLINE __m256 even_ps(__m256 a, __m256 b) {
-    const __m256 mixed = _mm256_shuffle_ps(a, b, 0x88);
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
+/* The first n words, by halves: a store under a mask takes AMD's processors up to 40 steps. Called, as it is longer than what calls it. */
+static NPC_NOINLINE void store_words(void *target, __m256 v, int n) {
+    float *p = target;
+    __m128 rest = _mm256_castps256_ps128(v);
+    if (n & 8) _mm256_storeu_ps(p, v);
+    if (n & 4) {
+        _mm_storeu_ps(p, rest);
+        rest = _mm256_extractf128_ps(v, 1);
+        p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)(void *)p, rest);
+        rest = _mm_movehl_ps(rest, rest);
+        p += 2;
+    }
+    if (n & 1) _mm_store_ss(p, rest);
 }
 
-NPC_INLINE __m256d even_pd(__m256d a, __m256d b) {
-    return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8);
-}
-
-NPC_INLINE __m256 odd_ps(__m256 a, __m256 b) {
-    const __m256 mixed = _mm256_shuffle_ps(a, b, 0xdd);
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
-}
-
-NPC_INLINE __m256d odd_pd(__m256d a, __m256d b) {
-    return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xd8);
-}
+/* Every other lane comes in another order: that of the halves of both vectors, which only the end of a sum has to know. */
+NPC_INLINE __m256d sort_pd(__m256d mixed) { return _mm256_permute4x64_pd(mixed, 0xd8); }
+NPC_INLINE __m256 sort_ps(__m256 mixed) { return _mm256_castpd_ps(sort_pd(_mm256_castps_pd(mixed))); }
 
 NPC_INLINE __m256 mix_low_ps(__m256 a, __m256 b) {
     return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
@@ -111,8 +115,10 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define M __m256i
 #define LANES_BETWEEN(from, to) between32(from, to)
 #define LOAD_MASKED(p, mask) _mm256_maskload_ps(p, mask)
-#define EVEN(a, b) even_ps(a, b)
-#define ODD(a, b) odd_ps(a, b)
+#define EVEN_UNSORTED(a, b) _mm256_shuffle_ps(a, b, 0x88)
+#define ODD(a, b) _mm256_shuffle_ps(a, b, 0xdd)
+#define SORT(v) sort_ps(v)
+#define EVEN(a, b) SORT(EVEN_UNSORTED(a, b))
 #define MIX_LOW(a, b) mix_low_ps(a, b)
 #define MIX_HIGH(a, b) mix_high_ps(a, b)
 #define TRANSPOSE(v) transpose_ps(v)
@@ -121,7 +127,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define NEXT_PLACES(places) _mm256_add_epi32(places, _mm256_set1_epi32(1))
 #define PICK(v, places) _mm256_permutevar8x32_ps(v, places)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
-#define STORE_PART(p, v, n) _mm256_maskstore_ps(p, mask32(n), v)
+#define STORE_PART(p, v, n) store_words(p, v, n)
 #define SET(s) _mm256_set1_ps(s)
 #define ADD(a, b) _mm256_add_ps(a, b)
 #define SUBTRACT(a, b) _mm256_sub_ps(a, b)
@@ -149,8 +155,10 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define M __m256i
 #define LANES_BETWEEN(from, to) between64(from, to)
 #define LOAD_MASKED(p, mask) _mm256_maskload_pd(p, mask)
-#define EVEN(a, b) even_pd(a, b)
-#define ODD(a, b) odd_pd(a, b)
+#define EVEN_UNSORTED(a, b) _mm256_unpacklo_pd(a, b)
+#define ODD(a, b) _mm256_unpackhi_pd(a, b)
+#define SORT(v) sort_pd(v)
+#define EVEN(a, b) SORT(EVEN_UNSORTED(a, b))
 #define MIX_LOW(a, b) mix_low_pd(a, b)
 #define MIX_HIGH(a, b) mix_high_pd(a, b)
 #define TRANSPOSE(v) transpose_pd(v)
@@ -159,7 +167,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define NEXT_PLACES(places) _mm256_add_epi32(places, _mm256_set1_epi32(2))
 #define PICK(v, places) _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(v), places))
 #define STORE(p, v) _mm256_storeu_pd(p, v)
-#define STORE_PART(p, v, n) _mm256_maskstore_pd(p, mask64(n), v)
+#define STORE_PART(p, v, n) store_words(p, _mm256_castpd_ps(v), 2 * (n))
 #define SET(s) _mm256_set1_pd(s)
 #define ADD(a, b) _mm256_add_pd(a, b)
 #define SUBTRACT(a, b) _mm256_sub_pd(a, b)
@@ -186,10 +194,13 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define LANES_BETWEEN(from, to) between32(from, to)
 #define LOAD_MASKED(p, mask) _mm256_maskload_epi32((const int *)(p), mask)
 #define TRANSPOSE(v) transpose_ps((__m256 *)(v))
-#define EVEN(a, b) _mm256_castps_si256(even_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
-#define ODD(a, b) _mm256_castps_si256(odd_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
+#define PS(v) _mm256_castsi256_ps(v)
+#define EVEN_UNSORTED(a, b) _mm256_castps_si256(_mm256_shuffle_ps(PS(a), PS(b), 0x88))
+#define ODD(a, b) _mm256_castps_si256(_mm256_shuffle_ps(PS(a), PS(b), 0xdd))
+#define SORT(v) _mm256_permute4x64_epi64(v, 0xd8)
+#define EVEN(a, b) SORT(EVEN_UNSORTED(a, b))
 #define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
-#define STORE_PART(p, v, n) _mm256_maskstore_epi32((int *)(p), mask32(n), v)
+#define STORE_PART(p, v, n) store_words(p, _mm256_castsi256_ps(v), n)
 #define SET(s) _mm256_set1_epi32((int)(s))
 #define ADD(a, b) _mm256_add_epi32(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm256_add_epi32(_mm256_mullo_epi32(a, b), c)
@@ -213,10 +224,12 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define LANES_BETWEEN(from, to) between64(from, to)
 #define LOAD_MASKED(p, mask) _mm256_maskload_epi64((const long long *)(p), mask)
 #define TRANSPOSE(v) transpose_pd((__m256d *)(v))
-#define EVEN(a, b) _mm256_castpd_si256(even_pd(_mm256_castsi256_pd(a), _mm256_castsi256_pd(b)))
-#define ODD(a, b) _mm256_castpd_si256(odd_pd(_mm256_castsi256_pd(a), _mm256_castsi256_pd(b)))
+#define EVEN_UNSORTED(a, b) _mm256_unpacklo_epi64(a, b)
+#define ODD(a, b) _mm256_unpackhi_epi64(a, b)
+#define SORT(v) _mm256_permute4x64_epi64(v, 0xd8)
+#define EVEN(a, b) SORT(EVEN_UNSORTED(a, b))
 #define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
-#define STORE_PART(p, v, n) _mm256_maskstore_epi64((long long *)(p), mask64(n), v)
+#define STORE_PART(p, v, n) store_words(p, _mm256_castsi256_ps(v), 2 * (n))
 #define SET(s) _mm256_set1_epi64x((long long)(s))
 #define ADD(a, b) _mm256_add_epi64(a, b)
 #define MULTIPLY_ADD(a, b, c) _mm256_add_epi64(multiply64(a, b), c)

@@ -24,7 +24,9 @@
  *   row_dilation 1 and columns that are neighbours.
  * - stencil_line, NULL where an ISA or type has none: a row of any number of vectors under a single kernel row. Pixels are read
  *   up to the next multiple of NPC_STENCIL_LINE vectors and one more; from and to are not looked at.
- * - from, to: NULL, or for every kernel column the lanes of a single vector that lie inside the input; the others are zeros, never read.
+ * - from, to: NULL, or for every vector, mask_stride apart, and kernel column the lanes that lie inside the input; the others are
+ *   zeros, never read.
+ * - back: so many lanes the last of several vectors goes back over those before it.
  * - last, clip, streams: as above.
  *
  * block: `pixels` neighbouring pixels x `vectors` vectors of output channels,
@@ -125,8 +127,8 @@ typedef struct {
     const int *from, *to;
     void *output;
     const void *bias;
-    int64_t at, vectors, images, image_rows, kernel_rows, kernel_columns, row_stride, row_dilation,
-        output_stride;
+    int64_t at, vectors, back, mask_stride;
+    int64_t images, image_rows, kernel_rows, kernel_columns, row_stride, row_dilation, output_stride;
     int last;
     int accumulate;
     int clip, streams;

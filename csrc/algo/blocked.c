@@ -25,7 +25,8 @@
 #define PANEL_SHARE 0.77 /* of the time that single taps take here with as many products */
 
 enum {
-    NO_LANES = 4, /* sums that a tile needs to keep the multipliers busy */
+    NO_LANES = 4, /* sums that a tile needs to keep the multipliers busy, of two vectors, */
+    SUMS = 8,     /* and of one */
     LINE = 64,    /* bytes of a cache's line */
 };
 
@@ -49,7 +50,11 @@ static const char *worthwhile(const npc_plan *plan) {
     const double lanes = plan->kernels->lanes, outputs = (double)npc_group_outputs(problem);
     const double height = (double)npc_rows(problem).output, reduction = (double)npc_reduction(problem);
     const int64_t width = npc_columns(problem).output,
-                  blocks = npc_ceil_div(npc_group_outputs(problem), (int64_t)lanes);
+                  vectors_here = npc_ceil_div(npc_group_outputs(problem), (int64_t)lanes);
+    /* A block of a single vector whose tile has too few sums waits for them. */
+    const double waits =
+        vectors_here % 2 && plan->kernels->pixels < SUMS ? (double)SUMS / plan->kernels->pixels - 1 : 0;
+    const double blocks = (double)vectors_here + waits;
     const double bands = (double)npc_blocked_bands(problem, &recipe) / (double)npc_blocked_images(problem);
     const double packing = recipe.packs ? 0.3 * reduction * outputs * bands : 0;
     const double merged = (double)recipe.images;
@@ -58,8 +63,7 @@ static const char *worthwhile(const npc_plan *plan) {
     const int in_place = npc_taps(problem) == 1; /* here, not there */
     const double panel_rows = npc_columns(problem).stride > 1 ? 48 : 8; /* as dear as filling them */
     const double turning = in_place ? 12 : 8, rows = outputs + (panels ? panel_rows : in_place ? 15 : 0);
-    const double here =
-        (double)blocks * height * tile * (npc_blocked_share(plan) * reduction + turning) + packing;
+    const double here = blocks * height * tile * (npc_blocked_share(plan) * reduction + turning) + packing;
     const double vectors =
         panels ? ceil(height * (double)width / lanes) : height * (double)npc_ceil_div(width, (int64_t)lanes);
     const double there = vectors * (rows * reduction + outputs * 6) * (panels ? PANEL_SHARE : 1);
@@ -151,9 +155,11 @@ static void run_row(const npc_blocked_item *item, const npc_blocked_block *block
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t width = item->band.columns * item->images, tiles = npc_ceil_div(width, kernels->pixels);
     const int64_t pitch = block->vectors * kernels->lanes;
+    const npc_parts parts =
+        npc_parts_of(width, tiles); /* a division for each tile would take as long as its sums */
     npc_block tile = *given;
     for (int64_t i = 0; i < tiles; i++) {
-        const int64_t at = width * i / tiles, end = width * (i + 1) / tiles;
+        const int64_t at = npc_part_start(parts, i), end = npc_part_start(parts, i + 1);
         npc_block_kernel *kernel = item->step == 1 ? kernels->block[end - at - 1][block->vectors - 1]
                                                    : kernels->block_half[end - at - 1];
         if (taps && given->reduction) {

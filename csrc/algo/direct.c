@@ -21,47 +21,10 @@
 #include "../convert.h"
 #include "../parallel.h"
 #include "algo.h"
-#include "blocking.h"
+#include "direct.h"
 #include "weights.h"
 
-enum {
-    RUN = 512,
-    PANEL_WEIGHT_BYTES = 192 << 10, /* that go by a panel, and come back for the next */
-};
-
-typedef struct {
-    const npc_plan *plan;
-    const npc_problem *problem;
-    const npc_blocking *blocking;
-    const npc_tensors *tensors;
-    const char *weights;
-    char *workspace;
-    int64_t reduction;         /* elements of a row of weights */
-    int64_t row_bands, column_bands, chunks;
-    int64_t size, scalar_size; /* bytes of a compute and of a result scalar */
-    int64_t output_stride;     /* elements from channel to channel, in place */
-    int in_place;              /* kernels store into the result themselves */
-    int activates;             /* by another function than the kernels' clip */
-    int streams;               /* stores pass the caches by, */
-    int64_t lead;              /* after so many pixels of a row */
-} direct_job;
-
-/* One item of work: a band of one image, some output channels of one group. */
-typedef struct {
-    const direct_job *job;
-    npc_band band;
-    npc_taps_block taps;
-    npc_planes planes;
-    npc_tensor input;     /* from the first channel of the group on */
-    char *output;         /* first pixel of the band, first channel of the item */
-    const char *weights;  /* first row of the item */
-    int64_t rows;         /* of weights: output channels, twice as many for complex */
-    char *packed, *panels, *sums, *bias;
-    int64_t *offsets, *listed; /* and what they were listed for */
-    /* The block of the reduction: its place in a row of weights, its elements, in how many runs. */
-    int64_t first_weight, reduction, runs;
-    int is_first, is_last;
-} direct_item;
+enum { RUN = 512 };
 
 _Static_assert(sizeof(npc_blocking) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
@@ -75,8 +38,8 @@ static void prepare(npc_plan *plan) {
     memcpy(plan->recipe, &blocking, sizeof blocking);
 }
 
-static void load_bias(const direct_item *item, int64_t first) {
-    const direct_job *job = item->job;
+static void load_bias(const npc_direct_item *item, int64_t first) {
+    const npc_direct_job *job = item->job;
     const npc_tensor *bias = &job->tensors->bias;
     const int parts = job->problem->parts;
     const char *from = bias->data + first * bias->channel_stride;
@@ -90,8 +53,8 @@ static void load_bias(const direct_item *item, int64_t first) {
 }
 
 /* Where the result keeps a row of weights' pixel (row, column) of the band. */
-static char *result_at(const direct_item *item, int64_t m, int64_t row, int64_t column) {
-    const direct_job *job = item->job;
+static char *result_at(const npc_direct_item *item, int64_t m, int64_t row, int64_t column) {
+    const npc_direct_job *job = item->job;
     const npc_tensor *output = &job->tensors->output;
     char *first = item->output + row * npc_row_stride(job->problem, output) +
                   column * npc_column_stride(job->problem, output);
@@ -100,22 +63,14 @@ static char *result_at(const direct_item *item, int64_t m, int64_t row, int64_t 
            m % job->problem->parts * job->scalar_size;
 }
 
-/* Where a tile lies: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows; how many vectors
- * these are, and what is in the last one. In a flat band `at` is any number of rows further on, and the pixels go on over the
- * rows that follow. */
-typedef struct {
-    int64_t row, rows, at, pixels, vectors, last;
-    const char *input; /* in packed planes or panels */
-} tile_place;
-
-static const char *planes_at(const direct_item *item, int64_t row, int64_t at) {
+static const char *planes_at(const npc_direct_item *item, int64_t row, int64_t at) {
     return item->packed + (row * item->planes.columns.extent + at) * item->job->size;
 }
 
 /* Activates and stores the sums of one tile of one row. */
-static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0, int rows,
-                       const tile_place *place) {
-    const direct_job *job = item->job;
+static void store_tile(const npc_direct_item *item, const npc_gemm *tile, int64_t m0, int rows,
+                       const npc_direct_place *place) {
+    const npc_direct_job *job = item->job;
     const npc_problem *problem = job->problem;
     const int64_t pitch = item->planes.columns.extent, width = item->band.columns;
     const int64_t stride = npc_column_stride(problem, &job->tensors->output);
@@ -134,46 +89,42 @@ static void store_tile(const direct_item *item, const npc_gemm *tile, int64_t m0
     }
 }
 
-static void activate_tile(const direct_item *item, int64_t m0, int rows, const tile_place *place) {
+static void activate_tile(const npc_direct_item *item, int64_t m0, int rows, const npc_direct_place *place) {
     for (int m = 0; m < rows; m++)
         for (int64_t row = 0; row < place->rows; row++)
             npc_activate(item->job->problem, result_at(item, m0 + m, place->row + row, place->at),
                          place->pixels);
 }
 
-/* For the first rows of weights. */
-static npc_gemm tile_at(const direct_item *item, const tile_place *place) {
-    const direct_job *job = item->job;
+void npc_direct_prepare_tile(const npc_direct_item *item, const npc_direct_place *place, npc_gemm *tile) {
+    const npc_direct_job *job = item->job;
     const npc_blocking *blocking = job->blocking;
     const npc_tensor *output = &job->tensors->output;
     const int lanes = job->plan->kernels->lanes;
-    npc_gemm tile = {.weight_stride = job->reduction,
-                     .input = place->input,
-                     .input_step = place->rows > 1 ? item->planes.columns.extent : lanes,
-                     .output_step =
-                         place->rows > 1 ? npc_row_stride(job->problem, output) / job->size : lanes,
-                     .last = (int)place->last,
-                     .by_rows = place->rows > 1,
-                     .streams = job->streams && (place->rows == 1 || !job->lead),
-                     .low = job->problem->activation_a,
-                     .high = job->problem->activation_b};
+    tile->weight_stride = job->reduction;
+    tile->input = place->input;
+    tile->input_step = place->rows > 1 ? item->planes.columns.extent : lanes;
+    tile->output_step = place->rows > 1 ? npc_row_stride(job->problem, output) / job->size : lanes;
+    tile->last = (int)place->last;
+    tile->by_rows = place->rows > 1;
+    tile->streams = job->streams && (place->rows == 1 || !job->lead);
+    tile->low = job->problem->activation_a;
+    tile->high = job->problem->activation_b;
     if (job->in_place) {
-        tile.output = result_at(item, 0, place->row, place->at);
-        tile.output_stride = job->output_stride;
-        return tile;
+        tile->output = result_at(item, 0, place->row, place->at);
+        tile->output_stride = job->output_stride;
+        return;
     }
     const int64_t pitch =
         blocking->flat ? item->planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
     const int64_t waiting = place->row * pitch + place->at;
-    tile.output = item->sums + (blocking->split.blocks > 1 ? waiting * job->size : 0);
-    tile.output_stride = blocking->sum_stride;
-    return tile;
+    tile->output = item->sums + (blocking->split.blocks > 1 ? waiting * job->size : 0);
+    tile->output_stride = blocking->sum_stride;
 }
 
-/* Rows of weights m0 to m0 + rows, of the tile that tile_at gives, which stores the first ones at `output`. */
-static void run_tile(const direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
-                     const tile_place *place) {
-    const direct_job *job = item->job;
+void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
+                         const npc_direct_place *place) {
+    const npc_direct_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_kernels *kernels = job->plan->kernels;
     const char *weights = item->weights + (m0 * job->reduction + item->first_weight) * job->size;
@@ -198,15 +149,16 @@ static void run_tile(const direct_item *item, npc_gemm *tile, char *output, int6
         activate_tile(item, m0, rows, place);
 }
 
-static void run_at(const direct_item *item, int64_t m0, int rows, const tile_place *place) {
-    npc_gemm tile = tile_at(item, place);
-    run_tile(item, &tile, tile.output, m0, rows, place);
+static void run_at(const npc_direct_item *item, int64_t m0, int rows, const npc_direct_place *place) {
+    npc_gemm tile;
+    npc_direct_prepare_tile(item, place, &tile);
+    npc_direct_run_tile(item, &tile, tile.output, m0, rows, place);
 }
 
 /* All tiles along one run of pixels, for some rows of weights. */
-static void run_pixels(const direct_item *item, int64_t m0, int rows, int64_t row, int64_t pixels) {
+static void run_pixels(const npc_direct_item *item, int64_t m0, int rows, int64_t row, int64_t pixels) {
     const npc_kernels *kernels = item->job->plan->kernels;
-    tile_place place = {.row = row, .rows = 1, .input = planes_at(item, row, 0)};
+    npc_direct_place place = {.row = row, .rows = 1, .input = planes_at(item, row, 0)};
     if (item->job->lead) {
         place.vectors = 1;
         place.pixels = place.last = npc_min(item->job->lead, pixels);
@@ -225,14 +177,14 @@ static void run_pixels(const direct_item *item, int64_t m0, int rows, int64_t ro
 }
 
 /* All tiles of a band for some rows of weights. */
-static void run_rows(const direct_item *item, int64_t m0, int rows) {
-    const direct_job *job = item->job;
+static void run_rows(const npc_direct_item *item, int64_t m0, int rows) {
+    const npc_direct_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const npc_band *band = &item->band;
     if (job->blocking->flat) {
         run_pixels(item, m0, rows, 0, (band->rows - 1) * item->planes.columns.extent + band->columns);
     } else if (job->in_place && band->columns <= kernels->lanes) { /* a vector a row, several rows a tile */
-        tile_place place = {.pixels = band->columns, .last = band->columns};
+        npc_direct_place place = {.pixels = band->columns, .last = band->columns};
         for (; place.row < band->rows; place.row += place.rows) {
             place.rows = place.vectors = npc_next_part(band->rows - place.row, kernels->vectors);
             place.input = planes_at(item, place.row, 0);
@@ -243,71 +195,8 @@ static void run_rows(const direct_item *item, int64_t m0, int rows) {
     }
 }
 
-/* All tiles of all panels: a panel stays in the first-level cache while weights go by, as many as stay in the second. */
-static void run_panels(const direct_item *item, int64_t panels, int64_t pixels) {
-    const direct_job *job = item->job;
-    const npc_kernels *kernels = job->plan->kernels;
-    const int64_t lanes = kernels->lanes, tiles = npc_ceil_div(item->rows, kernels->rows);
-    const npc_parts columns = npc_parts_of(npc_ceil_div(pixels, lanes), panels),
-                    rows = npc_parts_of(item->rows, tiles);
-    const int64_t panel_bytes = item->taps.channels * kernels->vectors * lanes * job->size;
-    const int64_t together = npc_max(1, PANEL_WEIGHT_BYTES / (item->reduction * kernels->rows * job->size));
-    for (int64_t first = 0; first < tiles; first += together)
-        for (int64_t i = 0; i < panels; i++) {
-            const int64_t from = npc_part_start(columns, i), to = npc_part_start(columns, i + 1);
-            tile_place place = {.rows = 1, .at = from * lanes, .vectors = to - from};
-            place.pixels = npc_min(to * lanes, pixels) - place.at;
-            place.last = place.pixels - (place.vectors - 1) * lanes;
-            place.input = item->panels + i * panel_bytes;
-            npc_gemm tile = tile_at(item, &place);
-            char *output = tile.output;
-            for (int64_t t = first; t < npc_min(first + together, tiles); t++) {
-                const int64_t m0 = npc_part_start(rows, t), m1 = npc_part_start(rows, t + 1);
-                run_tile(item, &tile, output, m0, (int)(m1 - m0), &place);
-            }
-        }
-}
-
-/* Where the band's pixels follow one another in the input itself, or NULL. */
-static const char *pixels_in_place(const direct_item *item) {
-    const npc_problem *problem = item->job->problem;
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    const npc_tensor *input = &item->input;
-    const npc_band *band = &item->band;
-    const int64_t row_stride = npc_row_stride(problem, input);
-    const int inside = rows.before == 0 && columns.before == 0 && columns.stride == 1 &&
-                       (rows.output - 1) * rows.stride < rows.input && columns.output <= columns.input;
-    const int joined = band->rows == 1 || rows.stride * row_stride == band->columns * item->job->size;
-    if (!inside || !joined || !npc_lies_in_rows(problem, input) || !npc_counts_in_elements(problem, input))
-        return NULL;
-    const char *image = npc_outer_image(problem, input, band->outer, 0);
-    return image ? image + item->taps.channel * input->channel_stride + band->row * rows.stride * row_stride +
-                       band->column * item->job->size
-                 : NULL;
-}
-
-static void run_in_panels(direct_item *item, const npc_planes_source *source) {
-    const direct_job *job = item->job;
-    const npc_kernels *kernels = job->plan->kernels;
-    const int64_t pixels = item->band.rows * item->band.columns, tile = kernels->vectors * kernels->lanes;
-    const char *in_place = pixels_in_place(item);
-    npc_panels panels = {.source = in_place ? in_place : item->packed,
-                         .target = item->panels,
-                         .channels = item->taps.channels,
-                         .vectors = npc_ceil_div(pixels, kernels->lanes),
-                         .count = npc_ceil_div(pixels, tile),
-                         .source_stride =
-                             in_place ? item->input.channel_stride / job->size : item->planes.plane,
-                         .panel_stride = item->taps.channels * tile};
-    panels.last = (int)(pixels - (panels.vectors - 1) * kernels->lanes);
-    if (!in_place) npc_planes_pack(source, &item->taps, &item->band, &item->planes, item->packed);
-    kernels->panels(&panels);
-    for (int64_t r = 0; r < item->reduction; r++) item->offsets[r] = r * tile;
-    run_panels(item, panels.count, pixels);
-}
-
-static void run_block(direct_item *item, int64_t index) {
-    const direct_job *job = item->job;
+static void run_block(npc_direct_item *item, int64_t index) {
+    const npc_direct_job *job = item->job;
     item->taps = npc_split_taps(job->problem, &job->blocking->split, index);
     item->planes = npc_planes_of(job->problem, &item->taps, &item->band);
     const npc_taps_block *taps = &item->taps;
@@ -323,7 +212,7 @@ static void run_block(direct_item *item, int64_t index) {
     item->is_last = index + 1 == job->blocking->split.blocks;
     const npc_planes_source source = {job->problem, job->plan->kernels, &item->input, NULL, 0, 0};
     if (job->blocking->panels) {
-        run_in_panels(item, &source);
+        npc_direct_run_panels(item, &source);
         return;
     }
     const int64_t listed[3] = {index + 1, item->planes.rows.extent, item->planes.columns.extent};
@@ -343,8 +232,8 @@ static void run_block(direct_item *item, int64_t index) {
     }
 }
 
-static void place_workspace(direct_item *item, int thread) {
-    const direct_job *job = item->job;
+static void place_workspace(npc_direct_item *item, int thread) {
+    const npc_direct_job *job = item->job;
     const npc_blocking *blocking = job->blocking;
     item->listed = (int64_t *)(void *)(job->workspace + (size_t)thread * job->plan->thread_bytes);
     item->packed = (char *)item->listed + NPC_BLOCKING_HEADER;
@@ -356,7 +245,7 @@ static void place_workspace(direct_item *item, int thread) {
 
 /* Items in the order batch, group, outer pixel, row band, column band, output channels. */
 static void run_item(void *context, int64_t index, int thread) {
-    const direct_job *job = context;
+    const npc_direct_job *job = context;
     const npc_problem *problem = job->problem;
     const npc_blocking *blocking = job->blocking;
     const npc_tensors *tensors = job->tensors;
@@ -366,7 +255,7 @@ static void run_item(void *context, int64_t index, int thread) {
     const int64_t row = (index /= job->column_bands) % job->row_bands * blocking->band_rows;
     const int64_t outer = (index /= job->row_bands) % outers;
     const int64_t group = (index /= outers) % problem->groups, n = index / problem->groups;
-    direct_item item = {.job = job, .input = tensors->input};
+    npc_direct_item item = {.job = job, .input = tensors->input};
     item.band.outer = outer;
     item.band.row = row;
     item.band.rows = npc_min(blocking->band_rows, npc_rows(problem).output - row);
@@ -391,7 +280,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     npc_blocking blocking;
     memcpy(&blocking, plan->recipe, sizeof blocking);
     const int64_t size = (int64_t)npc_compute_size(problem->compute);
-    direct_job job = {.plan = plan, .problem = problem, .blocking = &blocking, .tensors = tensors};
+    npc_direct_job job = {.plan = plan, .problem = problem, .blocking = &blocking, .tensors = tensors};
     job.weights = weights;
     job.workspace = workspace;
     job.reduction = npc_reduction(problem);

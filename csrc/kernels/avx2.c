@@ -27,6 +27,7 @@ static NPC_NOINLINE void store_words(void *target, __m256 v, int n) {
         p += 2;
     }
     if (n & 1) _mm_store_ss(p, rest);
+    _mm256_zeroupper(); /* gcc leaves it out of what ends with this call, and code without AVX is slow then */
 }
 
 /* Every other lane comes in another order: that of the halves of both vectors, which only the end of a sum has to know. */

@@ -1,0 +1,59 @@
+/* What a run of the direct algorithm knows, and its tiles, for direct.c and direct_panels.c. */
+#ifndef NPC_DIRECT_H
+#define NPC_DIRECT_H
+
+#include "blocking.h"
+
+typedef struct {
+    const npc_plan *plan;
+    const npc_problem *problem;
+    const npc_blocking *blocking;
+    const npc_tensors *tensors;
+    const char *weights;
+    char *workspace;
+    int64_t reduction;         /* elements of a row of weights */
+    int64_t row_bands, column_bands, chunks;
+    int64_t size, scalar_size; /* bytes of a compute and of a result scalar */
+    int64_t output_stride;     /* elements from channel to channel, in place */
+    int in_place;              /* kernels store into the result themselves */
+    int activates;             /* by another function than the kernels' clip */
+    int streams;               /* stores pass the caches by, */
+    int64_t lead;              /* after so many pixels of a row */
+} npc_direct_job;
+
+/* One item of work: a band of one image, some output channels of one group. */
+typedef struct {
+    const npc_direct_job *job;
+    npc_band band;
+    npc_taps_block taps;
+    npc_planes planes;
+    npc_tensor input;     /* from the first channel of the group on */
+    char *output;         /* first pixel of the band, first channel of the item */
+    const char *weights;  /* first row of the item */
+    int64_t rows;         /* of weights: output channels, twice as many for complex */
+    char *packed, *panels, *sums, *bias;
+    int64_t *offsets, *listed; /* and what they were listed for */
+    /* The block of the reduction: its place in a row of weights, its elements, in how many runs. */
+    int64_t first_weight, reduction, runs;
+    int is_first, is_last;
+} npc_direct_item;
+
+/* Where a tile lies: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows; how many vectors
+ * these are, and what is in the last one. In a flat band `at` is any number of rows further on, and the pixels go on over the
+ * rows that follow. */
+typedef struct {
+    int64_t row, rows, at, pixels, vectors, last;
+    const char *input; /* in packed planes or panels */
+} npc_direct_place;
+
+/* For the first rows of weights. Field by field where it stays: a copy in vectors would wait for the fields just written. */
+void npc_direct_prepare_tile(const npc_direct_item *item, const npc_direct_place *place, npc_gemm *tile);
+
+/* Rows of weights m0 to m0 + rows, of a tile that is prepared, which stores the first ones at `output`. */
+void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
+                         const npc_direct_place *place);
+
+/* All tiles of the item's band under a single tap, whose pixels are copied into panels. */
+void npc_direct_run_panels(npc_direct_item *item, const npc_planes_source *source);
+
+#endif

@@ -62,6 +62,13 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute);
 #define NPC_RESTRICT
 #endif
 
+/* Not inlined, and callers may not count on what registers it leaves alone. */
+#if defined(__GNUC__) && __GNUC__ >= 8 && !defined(__clang__)
+#define NPC_OPAQUE __attribute__((noipa))
+#else
+#define NPC_OPAQUE NPC_NOINLINE
+#endif
+
 /* Memory that will be read or written soon. */
 #if defined(__GNUC__)
 #define NPC_PREFETCH(p) __builtin_prefetch(p)

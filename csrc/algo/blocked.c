@@ -26,7 +26,7 @@
 
 enum {
     NO_LANES = 4, /* sums that a tile needs to keep the multipliers busy, of two vectors, */
-    SUMS = 8,     /* and of one */
+    NO_WAIT = 8,  /* and of one */
     LINE = 64,    /* bytes of a cache's line */
 };
 
@@ -53,7 +53,7 @@ static const char *worthwhile(const npc_plan *plan) {
                   vectors_here = npc_ceil_div(npc_group_outputs(problem), (int64_t)lanes);
     /* A block of a single vector whose tile has too few sums waits for them. */
     const double waits =
-        vectors_here % 2 && plan->kernels->pixels < SUMS ? (double)SUMS / plan->kernels->pixels - 1 : 0;
+        vectors_here % 2 && plan->kernels->pixels < NO_WAIT ? (double)NO_WAIT / plan->kernels->pixels - 1 : 0;
     const double blocks = (double)vectors_here + waits;
     const double bands = (double)npc_blocked_bands(problem, &recipe) / (double)npc_blocked_images(problem);
     const double packing = recipe.packs ? 0.3 * reduction * outputs * bands : 0;
@@ -61,7 +61,8 @@ static const char *worthwhile(const npc_plan *plan) {
     const double tile = width * recipe.images < NO_LANES ? NO_LANES / merged : (double)width;
     const int panels = npc_takes_panels(plan); /* there, and they hold rows of pixels without gaps */
     const int in_place = npc_taps(problem) == 1; /* here, not there */
-    const double panel_rows = npc_columns(problem).stride > 1 ? 48 : 8; /* as dear as filling them */
+    const int strided = npc_rows(problem).stride > 1 || npc_columns(problem).stride > 1;
+    const double panel_rows = strided ? 48 : 8; /* as dear as filling them */
     const double turning = in_place ? 12 : 8, rows = outputs + (panels ? panel_rows : in_place ? 15 : 0);
     const double here = blocks * height * tile * (npc_blocked_share(plan) * reduction + turning) + packing;
     const double vectors =

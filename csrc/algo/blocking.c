@@ -5,7 +5,7 @@ enum {
     POINT_BYTES = 48
         << 10,   /* a row of it without neighbours to share: near the first level, and short strides */
     POINT_BAND_BYTES = 128 << 10,
-    PANEL_BYTES = 192 << 10,  /* of a band in panels, whose weights come from the same cache; */
+    PANEL_BAND_BYTES = 192 << 10,  /* of a band in panels, whose weights come from the same cache; */
     PANEL_OUTPUTS = 32,       /* that pay for copying pixels once more */
     FEW_OUTPUTS = 8,          /* for which a single tap does little but read pixels, */
     SOME_OUTPUTS = 64,        /* or where these come from memory, */
@@ -86,7 +86,7 @@ int npc_takes_panels(const npc_plan *plan) {
 }
 
 static double band_bytes(const npc_plan *plan) {
-    return npc_takes_panels(plan)          ? PANEL_BYTES
+    return npc_takes_panels(plan)          ? PANEL_BAND_BYTES
            : npc_taps(&plan->problem) == 1 ? POINT_BAND_BYTES
                                            : BAND_BYTES;
 }
@@ -111,7 +111,7 @@ static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     blocking->split.level = NPC_SPLIT_CHANNELS;
     blocking->split.block = sizes[NPC_SPLIT_CHANNELS];
     const int64_t channels = sizes[NPC_SPLIT_CHANNELS];
-    const int64_t point_bytes = npc_takes_panels(plan) ? PANEL_BYTES : POINT_BYTES;
+    const int64_t point_bytes = npc_takes_panels(plan) ? PANEL_BAND_BYTES : POINT_BYTES;
     if (npc_taps(problem) == 1 && channels > LONG_CHANNELS && reads_long_rows(problem) &&
         plane_bytes(problem, blocking) > POINT_BYTES && blocking->band_columns > 2 * tile)
         blocking->split.block = npc_ceil_div(channels, npc_ceil_div(channels, LONG_CHANNELS));
@@ -160,7 +160,7 @@ static int64_t worthy_threads(const npc_plan *plan) {
     return work < plan->threads ? npc_max(1, (int64_t)work) : plan->threads;
 }
 
-/* About so many bands of an image as every thread has as many of. */
+/* About so many bands of an image, in a number that gives every thread as many: up to a third fewer, or more of them. */
 static int64_t even_bands(const npc_plan *plan, int64_t bands) {
     const npc_problem *problem = &plan->problem;
     const int64_t images = problem->batch * problem->groups * npc_outer_outputs(problem);

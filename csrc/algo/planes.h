@@ -54,7 +54,8 @@ typedef struct {
     int64_t channels, count, zero_count; /* of one channel or row */
     int64_t from[NPC_PLANES_LISTED];
     int32_t to[NPC_PLANES_LISTED], zeros[NPC_PLANES_LISTED];
-    int64_t moves; /* of vectors, which do the same for all these channels; 0 where they do not */
+    int64_t
+        moves; /* of vectors, which do the same for all these channels; 0 where they were not made: too many, or too little use */
     npc_move move[NPC_PLANES_MOVES];
 } npc_planes_list;
 

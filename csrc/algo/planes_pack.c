@@ -182,6 +182,7 @@ static void list_moves(const packer *p, npc_planes_list *list, int64_t elements)
     const int64_t most = npc_min(NPC_PLANES_MOVES, all / MOVED_PIXELS);
     int64_t low = INT64_MAX, high = INT64_MIN, moves = 0;
     int32_t pixel_of[NPC_PLANES_LISTED + NPC_MOST_LANES];
+    if (!pixels) return;
     for (int64_t i = 0; i < all + lanes; i++) pixel_of[i] = NOWHERE;
     for (int64_t i = 0; i < pixels; i++) {
         pixel_of[list->to[i]] = (int32_t)i;

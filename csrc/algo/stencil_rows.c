@@ -118,6 +118,7 @@ int64_t npc_stencil_list_lanes(npc_stencil_item *item, int64_t at, int64_t left,
     /* A short row is one call, a vector inside it or not. */
     int64_t count = left <= most ? left : 1;
     while (count < npc_min(left, most) && !lies_inside(item, at + count * lanes)) count++;
+    /* What is listed stays true, as the last vector goes back in all passes over an item or in none. */
     const int place = at > 0;
     int *from = item->lanes[place], *to = from + most * taps;
     if (item->lanes_listed[place] != at) {

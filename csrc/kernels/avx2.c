@@ -12,7 +12,7 @@ NPC_INLINE __m256i between32(int from, int to) { return _mm256_andnot_si256(mask
 NPC_INLINE __m256i between64(int from, int to) { return _mm256_andnot_si256(mask64(from), mask64(to)); }
 
 /* The first n words, by halves: a store under a mask takes AMD's processors up to 40 steps. Called, as it is longer than what calls it. */
-static NPC_NOINLINE void store_words(void *target, __m256 v, int n) {
+static NPC_OPAQUE void store_words(void *target, __m256 v, int n) {
     float *p = target;
     __m128 rest = _mm256_castps256_ps128(v);
     if (n & 8) _mm256_storeu_ps(p, v);

@@ -26,7 +26,8 @@
  *   up to the next multiple of NPC_STENCIL_LINE vectors and one more; from and to are not looked at.
  * - from, to: NULL, or for every vector, mask_stride apart, and kernel column the lanes that lie inside the input; the others are
  *   zeros, never read.
- * - back: so many lanes the last of several vectors goes back over those before it.
+ * - back: so many lanes the last of several vectors goes back over those before it; it is then a whole one, its from and to are
+ *   those of its place, and nothing is accumulated or streamed.
  * - last, clip, streams: as above.
  *
  * block: `pixels` neighbouring pixels x `vectors` vectors of output channels,
@@ -45,7 +46,8 @@
  *
  * move: of LANES elements in words of 32 bits, NULL where an ISA or type has none: for each move, in order,
  *     found[i] = (source + from)[places[i]] where places[i] >= 0, and found[i] & keep elsewhere,
- *   then the whole vector is stored at target, which goes on by `advance`. Whole vectors are read.
+ *   then the whole vector is stored at target, which goes on by `advance`. Places count words, as many as a vector has. Whole vectors
+ *   are read and stored, so up to a vector less one element beyond the last.
  *
  * panels: NULL where single taps gain nothing by it: `channels` rows of `vectors` vectors of neighbouring pixels become `count` panels,
  *     target[i * panel_stride + c * pitch + j] = source[c * source_stride + start of panel i + j]

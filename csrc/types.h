@@ -72,8 +72,12 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute);
 /* Memory that will be read or written soon. */
 #if defined(__GNUC__)
 #define NPC_PREFETCH(p) __builtin_prefetch(p)
+#define NPC_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
+#define NPC_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2) /* no nearer than the second-level cache */
 #else
 #define NPC_PREFETCH(p) ((void)(p))
+#define NPC_PREFETCH_WRITE(p) ((void)(p))
+#define NPC_PREFETCH_FAR(p) ((void)(p))
 #endif
 
 /* A vector stays in a register of x86 from here on. */

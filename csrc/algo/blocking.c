@@ -5,7 +5,7 @@ enum {
     POINT_BYTES = 48
         << 10,   /* a row of it without neighbours to share: near the first level, and short strides */
     POINT_BAND_BYTES = 128 << 10,
-    PANEL_BAND_BYTES = 192 << 10,  /* of a band in panels, whose weights come from the same cache; */
+    PANEL_BAND_VECTORS = 6 << 10, /* of a band in panels, whose weights come from the same cache; */
     PANEL_OUTPUTS = 32,       /* that pay for copying pixels once more */
     FEW_OUTPUTS = 8,          /* for which a single tap does little but read pixels, */
     SOME_OUTPUTS = 64,        /* or where these come from memory, */
@@ -81,12 +81,16 @@ static double plane_bytes(const npc_problem *problem, const npc_blocking *blocki
 
 int npc_takes_panels(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    return plan->kernels->panels && npc_taps(problem) == 1 && problem->parts == 1 &&
+    return plan->kernels->panel[0][0] && npc_taps(problem) == 1 && problem->parts == 1 &&
            npc_group_outputs(problem) >= PANEL_OUTPUTS;
 }
 
-static double band_bytes(const npc_plan *plan) {
-    return npc_takes_panels(plan)          ? PANEL_BAND_BYTES
+static int64_t panel_band_bytes(const npc_plan *plan) {
+    return PANEL_BAND_VECTORS * plan->kernels->lanes * (int64_t)npc_compute_size(plan->problem.compute);
+}
+
+static double band_bytes(const npc_plan *plan, const npc_blocking *blocking) {
+    return blocking->panels                ? (double)panel_band_bytes(plan)
            : npc_taps(&plan->problem) == 1 ? POINT_BAND_BYTES
                                            : BAND_BYTES;
 }
@@ -111,7 +115,7 @@ static void choose_split(const npc_plan *plan, npc_blocking *blocking) {
     blocking->split.level = NPC_SPLIT_CHANNELS;
     blocking->split.block = sizes[NPC_SPLIT_CHANNELS];
     const int64_t channels = sizes[NPC_SPLIT_CHANNELS];
-    const int64_t point_bytes = npc_takes_panels(plan) ? PANEL_BAND_BYTES : POINT_BYTES;
+    const int64_t point_bytes = blocking->panels ? panel_band_bytes(plan) : POINT_BYTES;
     if (npc_taps(problem) == 1 && channels > LONG_CHANNELS && reads_long_rows(problem) &&
         plane_bytes(problem, blocking) > POINT_BYTES && blocking->band_columns > 2 * tile)
         blocking->split.block = npc_ceil_div(channels, npc_ceil_div(channels, LONG_CHANNELS));
@@ -136,11 +140,11 @@ static void choose_rows(const npc_plan *plan, npc_blocking *blocking) {
     const npc_problem *problem = &plan->problem;
     const int64_t height = npc_rows(problem).output;
     /* Panels run over the ends of whole rows. */
-    const int single = npc_takes_panels(plan) && blocking->band_columns < npc_columns(problem).output;
+    const int single = blocking->panels && blocking->band_columns < npc_columns(problem).output;
     int64_t low = 1, high = single ? 1 : height;
     while (low < high) {
         blocking->band_rows = low + (high - low + 1) / 2;
-        if (plane_bytes(problem, blocking) <= band_bytes(plan))
+        if (plane_bytes(problem, blocking) <= band_bytes(plan, blocking))
             low = blocking->band_rows;
         else
             high = blocking->band_rows - 1;
@@ -220,7 +224,6 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
     const int64_t tile = lanes * plan->kernels->vectors, rows = blocking->channels * problem->parts;
     const npc_planes planes = band_planes(problem, blocking);
     const npc_taps_block taps = npc_split_taps(problem, &blocking->split, 0);
-    blocking->panels = npc_takes_panels(plan);
     blocking->flat = blocking->panels ? blocking->band_rows > 1 : is_flat(plan, blocking, &planes);
     const int64_t row = blocking->flat ? planes.columns.extent : npc_round_up(blocking->band_columns, lanes);
     const int waits = blocking->split.blocks > 1;
@@ -242,10 +245,10 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
 }
 
 npc_blocking npc_blocking_of(npc_plan *plan) {
-    npc_blocking blocking = {0};
+    npc_blocking blocking = {.panels = npc_takes_panels(plan)};
     choose_split(plan, &blocking);
     choose_rows(plan, &blocking);
-    if (npc_takes_panels(plan)) even_panels(plan, &blocking);
+    if (blocking.panels) even_panels(plan, &blocking);
     choose_items(plan, &blocking);
     choose_workspace(plan, &blocking);
     return blocking;

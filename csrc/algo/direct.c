@@ -13,7 +13,7 @@
  * split and sums wait in memory. A result's products are added in runs of up to RUN, and the runs' sums to each other, which
  * keeps the error of long reductions down; band, tiles and threads change nothing in that order.
  *
- * Pixels under a single tap are copied once more where an ISA gains by it, those of a tile together: such a panel stays in the
+ * Pixels under a single tap are copied into panels where an ISA gains by it, those of a tile together: such a panel stays in the
  * first-level cache while weights go by, from which the rows of many channels would push each other out. */
 #include <string.h>
 
@@ -122,6 +122,28 @@ void npc_direct_prepare_tile(const npc_direct_item *item, const npc_direct_place
     tile->output_stride = blocking->sum_stride;
 }
 
+/* Channels `from` to `from` + tile->reduction of a panel. */
+static void run_panel(const npc_kernels *kernels, const npc_gemm *tile, const npc_direct_place *place,
+                      int64_t from, int64_t size) {
+    const npc_panel run = {.weights = tile->weights,
+                           .pixels = place->source ? place->source + from * place->pixel_stride * size : NULL,
+                           .panel = place->panel + from * kernels->vectors * kernels->lanes * size,
+                           .output = tile->output,
+                           .bias = tile->bias,
+                           .far = place->far + from * place->far_stride,
+                           .reduction = tile->reduction,
+                           .weight_stride = tile->weight_stride,
+                           .pixel_stride = place->pixel_stride,
+                           .output_stride = tile->output_stride,
+                           .far_stride = place->far_stride,
+                           .last = tile->last,
+                           .accumulate = tile->accumulate,
+                           .clip = tile->clip,
+                           .low = tile->low,
+                           .high = tile->high};
+    kernels->panel[place->source != NULL][place->vectors - 1](&run);
+}
+
 void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
                          const npc_direct_place *place) {
     const npc_direct_job *job = item->job;
@@ -141,7 +163,10 @@ void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *outp
         tile->bias = starts && problem->has_bias ? item->bias + m0 * job->size : NULL;
         tile->accumulate = !starts;
         tile->clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
-        kernels->gemm[rows - 1][place->vectors - 1](tile);
+        if (place->panel && rows == kernels->rows)
+            run_panel(kernels, tile, place, from, job->size);
+        else
+            kernels->gemm[rows - 1][place->vectors - 1](tile);
     }
     if (item->is_last && !job->in_place)
         store_tile(item, tile, m0, rows, place);
@@ -211,7 +236,7 @@ static void run_block(npc_direct_item *item, int64_t index) {
     item->is_first = index == 0;
     item->is_last = index + 1 == job->blocking->split.blocks;
     const npc_planes_source source = {job->problem, job->plan->kernels, &item->input, NULL, 0, 0};
-    if (job->blocking->panels) {
+    if (job->blocking->panels && item->rows >= job->plan->kernels->rows) {
         npc_direct_run_panels(item, &source);
         return;
     }

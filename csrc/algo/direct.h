@@ -44,6 +44,13 @@ typedef struct {
 typedef struct {
     int64_t row, rows, at, pixels, vectors, last;
     const char *input; /* in packed planes or panels */
+    /* Or NULL: what kernels of their own read under a single tap, and fill where there is a source, whose channels lie pixel_stride
+     * elements apart. */
+    char *panel;
+    const char *source;
+    int64_t pixel_stride;
+    const char *far; /* asked for meanwhile, far_stride bytes further for each channel */
+    int64_t far_stride;
 } npc_direct_place;
 
 /* For the first rows of weights. Field by field where it stays: a copy in vectors would wait for the fields just written. */

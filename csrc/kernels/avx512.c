@@ -106,6 +106,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 
 #define T float
 #define V __m512
+#define PANELS
 #define NAME(x) x##_f32
 #define LANES 16
 #define ROWS 8
@@ -148,6 +149,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 
 #define T double
 #define V __m512d
+#define PANELS
 #define NAME(x) x##_f64
 #define LANES 8
 #define ROWS 8

@@ -49,10 +49,13 @@
  *   then the whole vector is stored at target, which goes on by `advance`. Places count words, as many as a vector has. Whole vectors
  *   are read and stored, so up to a vector less one element beyond the last.
  *
- * panels: NULL where single taps gain nothing by it: `channels` rows of `vectors` vectors of neighbouring pixels become `count` panels,
- *     target[i * panel_stride + c * pitch + j] = source[c * source_stride + start of panel i + j]
- *   where the pitch is the vectors of the largest gemm tile and panels are the npc_parts of the vectors. Of a row's last vector `last`
- *   elements are read, and the others are zeros.
+ * panel[0][v - 1]: the tallest gemm tile under a single tap x v vectors of pixels from a panel, NULL where an ISA or type gains nothing
+ *   by it,
+ *     output[m][j] = (bias[m] or 0 + sum over r of weights[m][r] * panel[r][j]) + (output[m][j] if accumulate)
+ *   in order of r; rows of weights lie weight_stride apart, those of a panel as many vectors as the widest gemm tile has. Bytes at
+ *   far + r * far_stride are asked for meanwhile, nearer than memory, and need not exist. last, clip: as for gemm.
+ * panel[1][v - 1]: the same, but pixels are those at pixels + r * pixel_stride, of whose last vector `last` elements are read, and the
+ *   others are zeros; the panel is filled with them.
  *
  * dot: one or two gradients, row by row, against `taps` shifted inputs,
  *     output[m][t] = (output[m][t] if accumulate) + sum over row, i of left[m][row * left_stride + i] * right[offsets[t] + row * right_stride + i]
@@ -123,6 +126,21 @@ typedef void npc_gemm_kernel(const npc_gemm *tile);
 enum { NPC_GEMM_ROWS = 8, NPC_GEMM_VECTORS = 3 };
 
 typedef struct {
+    const void *weights, *pixels;
+    void *panel, *output;
+    const void *bias; /* NULL: none */
+    const char *far;
+    int64_t reduction, weight_stride, pixel_stride, output_stride;
+    int64_t far_stride; /* bytes */
+    int last;
+    int accumulate;
+    int clip;
+    double low, high;
+} npc_panel;
+
+typedef void npc_panel_kernel(const npc_panel *tile);
+
+typedef struct {
     const void *weights;
     const void *const *rows;
     const int64_t *columns;
@@ -171,15 +189,6 @@ typedef struct {
 } npc_move;
 
 typedef void npc_move_kernel(const npc_move *moves, int64_t count, const char *source, char *target);
-
-typedef struct {
-    const void *source;
-    void *target;
-    int64_t channels, vectors, count, source_stride, panel_stride;
-    int last;
-} npc_panels;
-
-typedef void npc_panels_kernel(const npc_panels *panels);
 
 typedef struct {
     const void *weights, *input;
@@ -362,7 +371,7 @@ typedef struct {
     npc_block_rows_kernel *block_store, *block_weights;
     npc_copy_kernel *copy[NPC_COPY_KERNELS]; /* steps 1, 2, more */
     npc_move_kernel *move;
-    npc_panels_kernel *panels;
+    npc_panel_kernel *panel[2][NPC_GEMM_VECTORS]; /* [1]: and fills it */
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
     npc_spread_kernel *spread;
     void (*end_streams)(void); /* NULL where nothing is streamed */

@@ -226,11 +226,11 @@ static void place_workspace(npc_stencil_item *item, int thread) {
 static void run_tiles(npc_stencil_item *item, int64_t first, char *target, int again) {
     const npc_stencil_job *job = item->job;
     const npc_stencil_recipe *recipe = job->recipe;
-    const int64_t apart = recipe->interleaved, row_bytes = item->tile.output_stride / apart * job->size;
+    const int64_t apart = recipe->interleaved;
     npc_stencil *tile = &item->tile;
     for (int64_t phase = 0; phase < npc_min(apart, item->band.rows); phase++) {
         const int64_t count = apart == 1 ? item->band.rows : (item->band.rows - phase - 1) / apart + 1;
-        const void **rows = item->rows + phase * (recipe->listed_rows / apart);
+        const void **rows = apart == 1 ? item->rows : item->rows + phase * (recipe->listed_rows / apart);
         int height = NPC_STENCIL_HEIGHTS - 1;
         for (int64_t row = 0; row < count; row += (int64_t)1 << height) {
             const int64_t left = count - row;
@@ -238,7 +238,7 @@ static void run_tiles(npc_stencil_item *item, int64_t first, char *target, int a
             while (again ? left <= 1 << height >> 1 : left < 1 << height) height--;
             if (left < 1 << height) row = count - (1 << height);
             tile->rows = rows + row * job->rows.stride + first * tile->row_dilation;
-            tile->output = target + (row * apart + phase) * row_bytes;
+            tile->output = target + (row * apart + phase) * item->row_bytes;
             job->plan->kernels->stencil[job->kernel][height](tile);
         }
     }
@@ -264,7 +264,7 @@ static void run_vectors(npc_stencil_item *item, int64_t first, char *target, int
                         int again) {
     const npc_stencil_job *job = item->job;
     npc_stencil *tile = &item->tile;
-    const int64_t lanes = job->plan->kernels->lanes, vectors = npc_ceil_div(end - begin, lanes);
+    const int64_t lanes = job->plan->kernels->lanes, vectors = npc_stencil_vectors(job, end - begin);
     const int64_t rest = begin + vectors * lanes - end,
                   back = again && vectors > 1 && !job->streams ? rest : 0;
     for (int64_t i = 0; i < vectors; i += tile->vectors) {
@@ -311,8 +311,6 @@ static void run_band(npc_stencil_item *item, int64_t k) {
     const npc_problem *problem = job->problem;
     const int64_t images = job->inputs * job->outer_taps;
     const int64_t kernel_rows = job->rows.kernel, kernel_columns = job->columns.kernel;
-    const int64_t row_runs = npc_ceil_div(kernel_rows, job->run_rows),
-                  column_runs = npc_ceil_div(kernel_columns, job->run_columns);
     npc_stencil *tile = &item->tile;
     long double bias; /* the widest: holds any compute type */
     const npc_tensor *biases = &job->tensors->bias;
@@ -322,27 +320,32 @@ static void run_band(npc_stencil_item *item, int64_t k) {
         start = (const char *)&bias;
     }
     const char *weights = job->weights + k * images * kernel_rows * kernel_columns * job->size;
+    int64_t channel = 0, tap = 0;
     for (int64_t i = 0; i < images; i += tile->images) {
         tile->images = npc_min(job->images, images - i);
         for (int64_t place = 0; place < tile->images; place++) {
-            const int64_t channel = job->outer_taps == 1 ? i + place : (i + place) / job->outer_taps;
-            npc_stencil_list_rows(item, channel, i + place - channel * job->outer_taps, place);
+            npc_stencil_list_rows(item, channel, tap, place);
+            if (++tap == job->outer_taps) {
+                tap = 0;
+                channel++;
+            }
         }
         if (!item->listed) npc_stencil_list_columns(item);
         item->listed = 1;
-        for (int64_t run = 0; run < row_runs * column_runs; run++) {
-            const int64_t first = run / column_runs * job->run_rows,
-                          column = run % column_runs * job->run_columns;
-            const int starts = i == 0 && run == 0,
-                      ends = i + tile->images == images && run + 1 == row_runs * column_runs;
+        for (int64_t first = 0, column = 0; first < kernel_rows;) {
             tile->kernel_rows = npc_min(job->run_rows, kernel_rows - first);
             tile->kernel_columns = npc_min(job->run_columns, kernel_columns - column);
+            const int starts = i == 0 && first == 0 && column == 0;
+            const int last = column + tile->kernel_columns == kernel_columns;
+            const int ends = i + tile->images == images && last && first + tile->kernel_rows == kernel_rows;
             tile->columns = item->columns + column;
             tile->weights = weights + ((i * kernel_rows + first) * kernel_columns + column) * job->size;
             tile->bias = starts ? start : NULL;
             tile->accumulate = !starts;
             tile->clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
             run_columns(item, first, starts && ends);
+            column = last ? 0 : column + job->run_columns;
+            first += last ? job->run_rows : 0;
         }
     }
     finish_band(item);
@@ -351,9 +354,9 @@ static void run_band(npc_stencil_item *item, int64_t k) {
 static void prepare_tile(npc_stencil_item *item) {
     const npc_stencil_job *job = item->job;
     npc_stencil *tile = &item->tile;
-    tile->output_stride =
-        (job->stores ? npc_row_stride(job->problem, &job->tensors->output) / job->size : item->band.columns) *
-        job->recipe->interleaved;
+    item->row_bytes =
+        job->stores ? npc_row_stride(job->problem, &job->tensors->output) : item->band.columns * job->size;
+    tile->output_stride = item->row_bytes / job->size * job->recipe->interleaved;
     tile->image_rows = job->recipe->listed_rows;
     tile->row_stride = job->rows.stride;
     tile->row_dilation = job->rows.dilation / job->recipe->interleaved;
@@ -384,8 +387,14 @@ static void run_item(void *context, int64_t index, int thread) {
     place_workspace(&item, thread);
     prepare_tile(&item);
     char *output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride;
-    for (int64_t k = chunk; k < npc_min(chunk + recipe->channels, problem->output_channels); k++) {
-        const int64_t group = job->outputs == 1 ? k : k / job->outputs;
+    const int64_t end = npc_min(chunk + recipe->channels, problem->output_channels);
+    int64_t group = chunk / job->outputs,
+            next = (group + 1) * job->outputs; /* of which next is the first channel */
+    for (int64_t k = chunk; k < end; k++) {
+        if (k == next) {
+            group++;
+            next += job->outputs;
+        }
         item.input.data = tensors->input.data + n * tensors->input.batch_stride +
                           group * job->inputs * tensors->input.channel_stride;
         item.output = output + k * tensors->output.channel_stride;
@@ -418,6 +427,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.row_bands = npc_ceil_div(job.rows.output, recipe.band_rows);
     job.column_bands = npc_ceil_div(job.columns.output, recipe.band_columns);
     job.chunks = npc_ceil_div(problem->output_channels, recipe.channels);
+    while (1 << job.lane_bits < plan->kernels->lanes) job.lane_bits++;
     job.inputs = npc_group_inputs(problem);
     job.outputs = npc_group_outputs(problem);
     job.outer_taps = npc_outer_taps(problem);

@@ -31,6 +31,7 @@ typedef struct {
     int64_t inputs, outputs,
         outer_taps; /* of a group: divisions are slow, and a channel's work may be small */
     int64_t size; /* bytes of a compute element */
+    int lane_bits; /* lanes are a power of two */
     int64_t run_rows, run_columns; /* of a kernel at a time */
     int64_t images;   /* at a time */
     npc_stencil_kind kernel;
@@ -50,7 +51,8 @@ typedef struct {
     npc_band band;
     npc_planes planes;
     npc_tensor input; /* from the first channel of the group on */
-    char *output; /* first pixel of the band */
+    char *output; /* first pixel of the band, */
+    int64_t row_bytes; /* and from row to row of it or of the sums */
     char *packed, *zeros, *sums;
     const void **rows;
     int64_t *columns;
@@ -61,6 +63,11 @@ typedef struct {
     int64_t lanes_listed[2]; /* of vectors from this column on, or -1 */
     npc_stencil tile; /* holds what is the same for all channels */
 } npc_stencil_item;
+
+/* That so many elements take: no division, as a channel's work may be small. */
+NPC_INLINE int64_t npc_stencil_vectors(const npc_stencil_job *job, int64_t elements) {
+    return (elements + job->plan->kernels->lanes - 1) >> job->lane_bits;
+}
 
 /* Roughly its cycles; 0 where it does not take the problem. */
 double npc_stencil_cycles(const npc_plan *plan);

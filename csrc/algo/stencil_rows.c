@@ -112,7 +112,7 @@ int64_t npc_stencil_list_lanes(npc_stencil_item *item, int64_t at, int64_t left,
     npc_stencil *tile = &item->tile;
     tile->from = NULL;
     if (lies_inside(item, at)) {
-        const int64_t inside = npc_min(left, npc_ceil_div(item->inside_to - at, lanes));
+        const int64_t inside = npc_min(left, npc_stencil_vectors(job, item->inside_to - at));
         if (inside == left || left > most) return inside;
     }
     /* A short row is one call, a vector inside it or not. */

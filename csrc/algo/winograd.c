@@ -171,6 +171,8 @@ static npc_winograd_item item_at(const npc_winograd_job *job, int64_t index) {
                        item.group * npc_group_inputs(problem) * tensors->input.channel_stride;
     item.output.data += n * tensors->output.batch_stride +
                         item.group * npc_group_outputs(problem) * tensors->output.channel_stride;
+    item.tiles = item.images * item.rows * r->column_phases * item.columns;
+    item.parts = npc_parts_of(item.tiles, npc_ceil_div(item.tiles, job->kernels->tiles));
     item.plain_input = problem->padding_mode == NPC_PADDING_ZEROS && npc_lies_in_rows(problem, &item.input) &&
                        npc_counts_in_elements(problem, &item.input);
     item.plain_output =
@@ -182,22 +184,21 @@ static npc_winograd_item item_at(const npc_winograd_job *job, int64_t index) {
 static void multiply_point(const npc_winograd_item *item, const npc_winograd_block *block,
                            npc_winograd_product run) {
     const npc_winograd_job *job = item->job;
-    const int64_t tiles = item->images * item->rows * job->recipe->column_phases * item->columns;
     if (job->places) {
         const npc_winograd_merged_product merged = {
-            run.weights,     run.input, run.output,       job->places,     block->pieces,
-            block->channels, tiles,     run.input_stride, run.tile_stride, run.accumulate};
+            run.weights,     run.input,   run.output,       job->places,     block->pieces,
+            block->channels, item->tiles, run.input_stride, run.tile_stride, run.accumulate};
         job->kernels->merged_product(&merged);
         return;
     }
-    const int64_t parts = npc_ceil_div(tiles, job->kernels->tiles);
     const char *input = run.input;
     char *output = run.output;
-    for (int64_t part = 0; part < parts; part++) {
-        const int64_t first = part * tiles / parts, count = (part + 1) * tiles / parts - first;
+    for (int64_t first = 0, part = 0; first < item->tiles; part++) {
+        const int64_t next = npc_part_start(item->parts, part + 1);
         run.input = input + first * job->lanes * job->size;
         run.output = output + first * run.tile_stride * job->size;
-        job->kernels->product[block->vectors - 1][count - 1](&run);
+        job->kernels->product[block->vectors - 1][next - first - 1](&run);
+        first = next;
     }
 }
 
@@ -213,14 +214,16 @@ static void multiply_block(const npc_winograd_item *item, const npc_winograd_blo
                                 .vector_stride = r->tiles * points * job->lanes,
                                 .tile_stride = points * job->lanes,
                                 .accumulate = accumulate};
-    for (int64_t point = 0; point < points; point++) {
-        const int64_t down = npc_min(point / shape->width, shape->panels_down - 1);
-        const int64_t across = npc_min(point % shape->width, shape->panels_across - 1);
-        run.weights = weights + (down * shape->panels_across + across) * block->panel * job->size;
-        run.input = input + point * r->point_stride * job->size;
-        run.output = item->products + point * job->lanes * job->size;
-        multiply_point(item, block, run);
-    }
+    /* No divisions for a point: its products may be few. */
+    for (int64_t row = 0, point = 0; point < points; row++)
+        for (int64_t column = 0; column < shape->width; column++, point++) {
+            const int64_t down = npc_min(row, shape->panels_down - 1);
+            const int64_t across = npc_min(column, shape->panels_across - 1);
+            run.weights = weights + (down * shape->panels_across + across) * block->panel * job->size;
+            run.input = input + point * r->point_stride * job->size;
+            run.output = item->products + point * job->lanes * job->size;
+            multiply_point(item, block, run);
+        }
 }
 
 /* Where the slice of an outer tap stands: transformed if no slot holds it yet. */
@@ -344,6 +347,9 @@ npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, co
     job.workspace = workspace;
     job.rows = npc_winograd_axis((npc_winograd_kind)r.kind, npc_rows(problem));
     job.columns = npc_winograd_axis((npc_winograd_kind)r.kind, npc_columns(problem));
+    const int64_t pieces = npc_winograd_pieces(problem, (npc_winograd_kind)r.kind);
+    for (int64_t i = 0; i < pieces; i++)
+        job.pieces[i] = npc_winograd_piece_of(problem, (npc_winograd_kind)r.kind, i);
     job.row_bands = npc_ceil_div(r.row_phases * r.tile_rows, r.rows);
     job.column_bands = npc_ceil_div(r.tile_columns, r.columns);
     job.runs = npc_ceil_div(npc_outer_outputs(problem), r.run);

@@ -19,6 +19,14 @@ typedef struct {
     int64_t slice_bytes, pixel_bytes, line_bytes, product_bytes, weight_bytes;
 } npc_winograd_recipe;
 
+/* winograd_pieces.c: kernels larger than a tile's taps, or of a stride, as a sum of pieces, each with channels of its own. A
+ * piece's taps lie a stride apart, so that it reads its pixels, every stride-th, with stride 1. */
+typedef struct {
+    int64_t row, column, rows, columns; /* first tap; taps */
+} npc_winograd_piece;
+
+enum { NPC_WINOGRAD_PIECES = 16, NPC_WINOGRAD_TAPS = 320 }; /* the most */
+
 typedef struct {
     const npc_plan *plan; /* its groups merged */
     const npc_plan *weights_plan;
@@ -30,6 +38,7 @@ typedef struct {
     const char *weights;
     char *workspace;
     npc_axis rows, columns; /* as pieces see them */
+    npc_winograd_piece pieces[NPC_WINOGRAD_PIECES];
     int64_t row_bands, column_bands, runs;
     int64_t size, lanes;
 } npc_winograd_job;
@@ -40,6 +49,8 @@ typedef struct {
     npc_tensor output; /* likewise */
     int plain_input, plain_output; /* rows of neighbouring elements */
     int64_t images, group, row, rows, column, columns; /* of tiles */
+    int64_t tiles; /* of all its images, */
+    npc_parts parts; /* and how products take them */
     int64_t outer, outers; /* output pixels of the outer axes */
     int *not_finite; /* the thread's own */
     const char **sources; /* of which slice each slot holds */
@@ -72,14 +83,7 @@ NPC_INLINE int64_t npc_winograd_points(const npc_winograd_recipe *r) {
     return npc_winograd_height(r) * npc_winograd_width(r);
 }
 
-/* winograd_pieces.c: kernels larger than a tile's taps, or of a stride, as a sum of pieces, each with channels of its own. A
- * piece's taps lie a stride apart, so that it reads its pixels, every stride-th, with stride 1. */
-typedef struct {
-    int64_t row, column, rows, columns; /* first tap; taps */
-} npc_winograd_piece;
-
-enum { NPC_WINOGRAD_PIECES = 16, NPC_WINOGRAD_TAPS = 320 }; /* the most */
-
+/* winograd_pieces.c */
 int64_t npc_winograd_pieces(const npc_problem *problem, npc_winograd_kind kind);
 /* Rows or columns of an axis, as pieces see it: the part of the stride that a kind's tiles do not take themselves. */
 npc_axis npc_winograd_axis(npc_winograd_kind kind, npc_axis axis);

@@ -4,15 +4,25 @@
 #include "planes.h"
 #include "winograd.h"
 
-/* Where a band's tile row lies: a row of its phase. */
-static int64_t first_row(const npc_winograd_item *item, int64_t tile_row, int64_t i) {
-    const npc_winograd_recipe *r = item->job->recipe;
-    return (tile_row % r->tile_rows * r->tile_height + i) * npc_rows(item->job->problem).dilation +
-           tile_row / r->tile_rows;
-}
-
 static int64_t first_column(const npc_winograd_item *item) {
     return item->column * item->job->recipe->tile_width * npc_columns(item->job->problem).dilation;
+}
+
+/* The input channels of a vector, in a block of those of all pieces. No divisions below this: a row of them is little work. */
+typedef struct {
+    int64_t first, channels; /* of the block, as in npc_winograd_channels */
+    int64_t count;           /* of the vector */
+    int64_t piece, channel;  /* of its first one; channel: in the block */
+} vector_inputs;
+
+static vector_inputs inputs_of(const npc_winograd_item *item, int64_t vector) {
+    const npc_winograd_job *job = item->job;
+    const int64_t vectors = NPC_WINOGRAD_CHANNELS / job->lanes, place = vector % vectors * job->lanes;
+    const npc_winograd_channels all =
+        npc_winograd_channels_of(job->problem, (npc_winograd_kind)job->recipe->kind, vector / vectors);
+    const vector_inputs inputs = {all.first, all.channels, npc_clamp(all.inputs - place, 0, job->lanes),
+                                  place / all.channels, place % all.channels};
+    return inputs;
 }
 
 /* A run of channels of one piece in a vector. */
@@ -21,18 +31,19 @@ typedef struct {
     int64_t row, column; /* of the input: column of its first pixel; the row is -1 where all is zero */
 } piece_run;
 
-/* Of row y, as the tiles count them, the channels from `place` on of a block. */
-static piece_run piece_run_at(const npc_winograd_item *item, const npc_winograd_channels *all, int64_t place,
+/* Of row y, as the tiles count them, the channels from the c-th of the vector on. */
+static piece_run piece_run_at(const npc_winograd_item *item, const vector_inputs *inputs, int64_t c,
                               int64_t y) {
     const npc_winograd_job *job = item->job;
     const npc_axis *rows = &job->rows, *columns = &job->columns;
-    const npc_winograd_piece piece =
-        npc_winograd_piece_of(job->problem, (npc_winograd_kind)job->recipe->kind, place / all->channels);
+    const npc_winograd_piece *piece = &job->pieces[inputs->piece];
+    int64_t channel = inputs->channel + c;
+    for (; channel >= inputs->channels; channel -= inputs->channels) piece++;
     const int64_t x = item->column * npc_winograd_across(job->recipe) * columns->dilation;
-    const piece_run run = {all->first + place % all->channels, all->channels - place % all->channels,
-                           npc_border(y * rows->stride + piece.row * rows->dilation - rows->before,
+    const piece_run run = {inputs->first + channel, inputs->channels - channel,
+                           npc_border(y * rows->stride + piece->row * rows->dilation - rows->before,
                                       rows->input, job->problem->padding_mode),
-                           x * columns->stride + piece.column * columns->dilation - columns->before};
+                           x * columns->stride + piece->column * columns->dilation - columns->before};
     return run;
 }
 
@@ -44,15 +55,14 @@ static const char *row_of(const npc_winograd_item *item, const char *image, cons
 }
 
 /* One row of pixels of every channel of a vector, one after the other. */
-static void pack_rows(const npc_winograd_item *item, const npc_winograd_channels *all, const char *image,
-                      int64_t place, int64_t y) {
+static void pack_rows(const npc_winograd_item *item, const vector_inputs *inputs, const char *image,
+                      int64_t y) {
     const npc_winograd_job *job = item->job;
-    const int64_t count = npc_min(job->lanes, all->inputs - place),
-                  row_bytes = job->recipe->extent * job->size;
+    const int64_t count = inputs->count, row_bytes = job->recipe->extent * job->size;
     const npc_planes_source source = {job->problem, job->plan->kernels, &item->input, NULL, 0, 0};
     const npc_channel_packer packer = npc_channel_packer_of(&source, job->columns.stride);
     for (int64_t c = 0; c < count;) {
-        const piece_run run = piece_run_at(item, all, place + c, y);
+        const piece_run run = piece_run_at(item, inputs, c, y);
         const npc_row_run rows = {row_of(item, image, &run), npc_min(run.channels, count - c), run.column,
                                   job->recipe->extent};
         npc_pack_channels(&packer, &rows, item->line + c * row_bytes);
@@ -61,17 +71,14 @@ static void pack_rows(const npc_winograd_item *item, const npc_winograd_channels
 }
 
 /* One row of pixels, a vector of channels a pixel. */
-static void load_row(const npc_winograd_item *item, const char *image, int64_t vector, int64_t y,
+static void load_row(const npc_winograd_item *item, const char *image, const vector_inputs *inputs, int64_t y,
                      char *target) {
     const npc_winograd_job *job = item->job;
     const int64_t extent = job->recipe->extent, lanes = job->lanes;
-    const int64_t vectors = NPC_WINOGRAD_CHANNELS / lanes, place = vector % vectors * lanes;
-    const npc_winograd_channels all =
-        npc_winograd_channels_of(job->problem, (npc_winograd_kind)job->recipe->kind, vector / vectors);
-    const piece_run first = piece_run_at(item, &all, place, y);
+    const piece_run first = piece_run_at(item, inputs, 0, y);
     const char *row = row_of(item, image, &first);
     npc_winograd_gather run = {.pixels = target, .extent = extent, .to = extent};
-    run.channels = (int)npc_min(lanes, all.inputs - place);
+    run.channels = (int)inputs->count;
     const int one_piece = first.channels >= run.channels;
     if (one_piece && !row) {
         npc_zeros(target, job->problem->compute, extent * lanes);
@@ -83,14 +90,15 @@ static void load_row(const npc_winograd_item *item, const char *image, int64_t v
         run.from = npc_clamp(-first.column, 0, extent);
         run.to = npc_clamp(job->columns.input - first.column, 0, extent);
     } else {
-        pack_rows(item, &all, image, place, y);
+        pack_rows(item, inputs, image, y);
         run.rows = item->line;
         run.channel_stride = extent;
     }
     job->kernels->gather(&run);
 }
 
-static void transform_image(const npc_winograd_item *item, const char *image, char *target, int64_t vector) {
+static void transform_image(const npc_winograd_item *item, const char *image, char *target,
+                            const vector_inputs *inputs) {
     const npc_winograd_job *job = item->job;
     const npc_winograd_recipe *r = job->recipe;
     const int64_t height = npc_winograd_height(r), dilation = npc_columns(job->problem).dilation;
@@ -100,19 +108,29 @@ static void transform_image(const npc_winograd_item *item, const char *image, ch
                               .tile_step = npc_winograd_across(r) * dilation * job->lanes,
                               .point_stride = r->point_stride,
                               .tiles = item->columns};
-    for (int64_t row = item->row; row < item->row + item->rows; row++) {
+    int64_t phase_row = item->row / r->tile_rows, row = item->row % r->tile_rows;
+    int64_t slot = row * down % height; /* rows of pixels take turns in as many places */
+    for (int64_t done = 0; done < item->rows; done++) {
         /* Below another tile of its phase only the last rows are new. */
-        const int64_t known = row > item->row && row % r->tile_rows ? height - down : 0;
-        const int64_t top = row % r->tile_rows * down, phase_row = row / r->tile_rows;
-        for (int64_t i = known; i < height; i++)
-            load_row(item, image, vector, (top + i) * job->rows.dilation + phase_row,
-                     item->pixels + (top + i) % height * row_bytes);
+        const int64_t known = done > 0 && row > 0 ? height - down : 0;
+        const char *place[NPC_WINOGRAD_POINTS];
+        for (int64_t i = 0; i < height; i++) {
+            char *pixels = item->pixels + (slot + i < height ? slot + i : slot + i - height) * row_bytes;
+            if (i >= known)
+                load_row(item, image, inputs, (row * down + i) * job->rows.dilation + phase_row, pixels);
+            place[i] = pixels;
+        }
         for (int64_t phase = 0; phase < r->column_phases; phase++) {
-            for (int64_t i = 0; i < height; i++)
-                run.rows[i] = item->pixels + (top + i) % height * row_bytes + phase * job->lanes * job->size;
+            for (int64_t i = 0; i < height; i++) run.rows[i] = place[i] + phase * job->lanes * job->size;
             run.output = target;
             job->kernels->input[r->kind](&run);
             target += item->columns * job->lanes * job->size;
+        }
+        slot += down;
+        while (slot >= height) slot -= height;
+        if (++row == r->tile_rows) {
+            row = slot = 0;
+            phase_row++;
         }
     }
 }
@@ -122,9 +140,10 @@ void npc_winograd_transform_input(const npc_winograd_item *item, const char *ima
     const npc_winograd_job *job = item->job;
     const npc_winograd_recipe *r = job->recipe;
     const int64_t image_tiles = item->rows * r->column_phases * item->columns;
+    const vector_inputs inputs = inputs_of(item, vector);
     for (int64_t n = 0; n < item->images; n++)
         transform_image(item, image ? image + n * item->input.batch_stride : NULL,
-                        slice + (vector * r->tiles + n * image_tiles) * job->lanes * job->size, vector);
+                        slice + (vector * r->tiles + n * image_tiles) * job->lanes * job->size, &inputs);
 }
 
 /* One row of sums, a vector of output channels a pixel, becomes a row of the result. */
@@ -175,7 +194,8 @@ static void transform_vector(const npc_winograd_item *item, char *result, int64_
     load_bias(item, first, channels, bias);
     result += first * job->tensors->output.channel_stride +
               first_column(item) * npc_column_stride(problem, &job->tensors->output);
-    for (int64_t row = item->row; row < item->row + item->rows; row++) {
+    int64_t phase_row = item->row / r->tile_rows, row = item->row % r->tile_rows;
+    for (int64_t done = 0; done < item->rows; done++) {
         for (int64_t phase = 0; phase < r->column_phases; phase++) {
             for (int64_t i = 0; i < r->tile_height; i++)
                 run.rows[i] = item->pixels + i * row_bytes + phase * job->lanes * job->size;
@@ -184,10 +204,14 @@ static void transform_vector(const npc_winograd_item *item, char *result, int64_
             products += item->columns * npc_winograd_points(r) * job->lanes * job->size;
         }
         for (int64_t i = 0; i < r->tile_height; i++) {
-            const int64_t y = first_row(item, row, i);
+            const int64_t y = (row * r->tile_height + i) * npc_rows(problem).dilation + phase_row;
             if (y < npc_rows(problem).output)
                 store_row(item, item->pixels + i * row_bytes,
                           result + y * npc_row_stride(problem, &job->tensors->output), (int)channels);
+        }
+        if (++row == r->tile_rows) {
+            row = 0;
+            phase_row++;
         }
     }
 }

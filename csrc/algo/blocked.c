@@ -106,12 +106,18 @@ static void list_offsets(npc_blocked_item *item, const npc_taps_block *taps) {
         for (int64_t r = taps->row; r < taps->row + taps->rows; r++) {
             const int64_t row = outer * image + r % rows->period * columns->phases * planes->plane +
                                 r / rows->period * rows->step * columns->extent;
-            for (int64_t i = 0; i < (by_columns ? taps->columns : taps->channels); i++)
-                for (int64_t j = 0; j < (by_columns ? taps->channels : taps->columns); j++) {
-                    const int64_t channel = by_columns ? j : i, c = taps->column + (by_columns ? i : j);
-                    *offsets++ = row + channel * outers * image + c % columns->period * planes->plane +
-                                 c / columns->period * columns->step;
+            int64_t phase = taps->column % columns->period, step = taps->column / columns->period;
+            for (int64_t c = 0; c < taps->columns; c++) {
+                int64_t place = row + phase * planes->plane + step * columns->step;
+                int64_t *target = offsets + c * (by_columns ? taps->channels : 1);
+                for (int64_t channel = 0; channel < taps->channels; channel++, place += outers * image)
+                    target[channel * (by_columns ? 1 : taps->columns)] = place;
+                if (++phase == columns->period) {
+                    phase = 0;
+                    step++;
                 }
+            }
+            offsets += taps->channels * taps->columns;
         }
 }
 
@@ -154,10 +160,9 @@ static void run_row(const npc_blocked_item *item, const npc_blocked_block *block
                     int64_t row, const npc_taps_block *taps) {
     const npc_blocked_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
-    const int64_t width = item->band.columns * item->images, tiles = npc_ceil_div(width, kernels->pixels);
+    const int64_t width = item->band.columns * item->images, tiles = item->tiles;
     const int64_t pitch = block->vectors * kernels->lanes;
-    const npc_parts parts =
-        npc_parts_of(width, tiles); /* a division for each tile would take as long as its sums */
+    const npc_parts parts = item->parts;
     npc_block tile = *given;
     for (int64_t i = 0; i < tiles; i++) {
         const int64_t at = npc_part_start(parts, i), end = npc_part_start(parts, i + 1);
@@ -192,9 +197,11 @@ static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int6
     const int64_t wide = taps.channels * taps.columns; /* elements of a kernel row */
     const int ends = run + 1 == job->recipe->split.blocks;
     const int by_columns = block->skips && job->recipe->by_columns;
-    if (job->recipe->split.level > NPC_SPLIT_CHANNELS || item->listed != taps.channels) {
+    const npc_blocked_listed listed = {job->recipe->split.level > NPC_SPLIT_CHANNELS ? run : 0, taps.channels,
+                                       item->planes.plane, item->planes.rows, item->planes.columns};
+    if (memcmp(item->listed, &listed, sizeof listed) != 0) { /* else those before were the same */
         list_offsets(item, &taps);
-        item->listed = taps.channels;
+        *item->listed = listed;
     }
     npc_block tile = {.input = item->pixels + taps.channel * images * item->planes.plane * job->size,
                       .low = problem->activation_a,
@@ -258,9 +265,11 @@ static void run_block(npc_blocked_item *item, npc_blocked_block block) {
 static void place_workspace(npc_blocked_item *item, int thread) {
     const npc_blocked_recipe *recipe = item->job->recipe;
     item->packed = item->job->workspace + (size_t)thread * item->job->plan->thread_bytes;
-    item->offsets = (int64_t *)(void *)(item->packed + recipe->plane_bytes);
+    item->listed = (npc_blocked_listed *)(void *)(item->packed + recipe->plane_bytes);
+    item->offsets =
+        (int64_t *)(void *)((char *)item->listed + npc_aligned_bytes((int64_t)sizeof *item->listed));
     item->places = item->offsets + NPC_BLOCKED_RUN;
-    item->bias = (char *)item->offsets + recipe->list_bytes;
+    item->bias = (char *)item->listed + recipe->list_bytes;
     item->sums = item->bias + recipe->bias_bytes;
     item->lines = item->sums + recipe->sum_bytes;
     item->weights = item->lines + recipe->line_bytes;
@@ -362,6 +371,9 @@ static void run_item(void *context, int64_t index, int thread) {
     item.band.rows = npc_min(recipe->band_rows, job->rows.output - item.band.row);
     item.band.columns = npc_min(recipe->band_columns, job->columns.output - item.band.column);
     item.count = npc_min(recipe->channels, npc_group_outputs(job->problem) - item.first);
+    /* Divisions for each row or tile would take as long as its sums. */
+    item.tiles = npc_ceil_div(item.band.columns * item.images, job->plan->kernels->pixels);
+    item.parts = npc_parts_of(item.band.columns * item.images, item.tiles);
     place_workspace(&item, thread);
     load_bias(&item);
     bring_pixels(&item);
@@ -405,6 +417,9 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.skips = recipe.by_columns || has_rows_of_padding(problem);
     job.plain = npc_weights_lie_plainly(problem, &tensors->weight);
+    for (int thread = 0; thread < plan->threads; thread++)
+        memset(workspace + (size_t)thread * plan->thread_bytes + recipe.plane_bytes, 0,
+               sizeof(npc_blocked_listed));
     npc_parallel_for(plan->threads,
                      problem->groups * job.image_bands * job.row_bands * job.column_bands * job.chunks,
                      run_item, &job);

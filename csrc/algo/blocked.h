@@ -69,6 +69,12 @@ npc_blocked_flag npc_blocked_pack_block(const npc_blocked_packer *packer, int64_
  * after the column. */
 void npc_blocked_pack(const npc_plan *plan, const npc_tensor *weight, void *packed);
 
+/* The run that offsets were listed for, or 0 where all have the same ones, and the planes. */
+typedef struct {
+    int64_t run, channels, plane;
+    npc_phases rows, columns;
+} npc_blocked_listed;
+
 /* What a run of the algorithm knows. */
 typedef struct {
     const npc_plan *plan;
@@ -95,8 +101,10 @@ typedef struct {
     const char *pixels; /* packed, or of the input itself */
     int64_t step;       /* from pixel to pixel */
     char *packed, *bias, *sums, *lines, *weights;
+    int64_t tiles;    /* of a row, */
+    npc_parts parts; /* and their pixels */
+    npc_blocked_listed *listed; /* what the offsets were listed for */
     int64_t *offsets, *places;
-    int64_t listed; /* channels of the run that the offsets are of */
 } npc_blocked_item;
 
 /* A block of output channels: its sums have vectors * lanes for every pixel. */

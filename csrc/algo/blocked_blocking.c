@@ -168,7 +168,8 @@ npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
     const npc_band band = {0, 0, recipe.band_rows, 0, recipe.band_columns};
     recipe.plane_bytes =
         npc_aligned_bytes((npc_planes_of(problem, &taps, &band).elements * recipe.images + lanes) * size);
-    recipe.list_bytes = npc_aligned_bytes(2 * NPC_BLOCKED_RUN * (int64_t)sizeof(int64_t));
+    recipe.list_bytes = npc_aligned_bytes((int64_t)sizeof(npc_blocked_listed)) +
+                        npc_aligned_bytes(2 * NPC_BLOCKED_RUN * (int64_t)sizeof(int64_t));
     recipe.bias_bytes = npc_aligned_bytes(npc_round_up(recipe.channels, block) * size);
     recipe.sum_bytes = npc_aligned_bytes(npc_blocked_line(plan, &recipe) * recipe.images * block * size);
     recipe.line_bytes =

@@ -96,8 +96,11 @@ void npc_pack_row(const npc_row_packer *p, char *target, const char *row, int pa
         npc_zeros(target, compute, extent);
         return;
     }
-    const int64_t low = npc_clamp(npc_ceil_div(-start, p->step), 0, extent);
-    const int64_t high = npc_clamp(npc_ceil_div(p->width - start, p->step), low, extent);
+    /* Divisions only where there is padding. */
+    const int64_t low = start >= 0 ? 0 : npc_clamp(npc_ceil_div(-start, p->step), 0, extent);
+    const int64_t high = start >= 0 && start + (extent - 1) * p->step < p->width
+                             ? extent
+                             : npc_clamp(npc_ceil_div(p->width - start, p->step), low, extent);
     if (low > 0) fill_border(p, target, row, part, start, 0, low);
     if (low < high)
         npc_load_part(target + low * size, p->input, compute, row + (start + low * p->step) * p->stride,

@@ -24,6 +24,8 @@ const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
     [NPC_WINOGRAD_4X4_STRIDE_2] = {4, 4, 9, 9, 3, 3, 2, 6, 6},
 };
 
+#define CROWD 0.25 /* how much longer tiles take in a band that fills its cache than in a small one */
+
 typedef struct {
     const npc_plan *plan;
     npc_winograd_recipe *recipe;
@@ -32,20 +34,21 @@ typedef struct {
     double turn, gather, meeting;
     double best;
     int streams; /* weights come from memory for every band */
+    int64_t most; /* tiles that a cache holds */
 } search;
 
 /* Time of all bands in tiles: what a thread does alone, or what all do together. */
-static double time_alone(const search *s, int64_t bands, int64_t tiles, double gather) {
+static double time_alone(const search *s, int64_t bands, double tiles, double gather) {
     const int64_t turns = npc_ceil_div(bands, npc_min(s->plan->threads, bands));
-    return (double)turns * ((double)npc_max(tiles, 3) + s->turn + gather);
+    return (double)turns * ((tiles > 3 ? tiles : 3) + s->turn + gather);
 }
 
-static double time_together(const search *s, int64_t bands, int64_t tiles, double gather) {
+static double time_together(const search *s, int64_t bands, double tiles, double gather) {
     const int64_t threads = s->plan->threads;
     const double before = (double)npc_ceil_div(s->vectors, threads) / (double)s->vectors;
     const double after = (double)npc_ceil_div(s->blocks, threads) / (double)s->blocks;
-    return (double)bands * (before * (0.1 * (double)tiles + gather) +
-                            after * (0.9 * (double)npc_max(tiles, 3) + s->turn) + s->meeting);
+    return (double)bands *
+           (before * (0.1 * tiles + gather) + after * (0.9 * (tiles > 3 ? tiles : 3) + s->turn) + s->meeting);
 }
 
 /* Rows of pixels of a band, which overlap with those of its neighbours. */
@@ -68,12 +71,17 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
                           npc_ceil_div(r->tile_columns, columns) * npc_ceil_div(problem->batch, images) *
                           problem->groups;
     const double gather = (double)images * time_to_gather(s, rows, columns);
+    /* The last bands may be smaller, which counts unless threads wait for one that is not. */
+    const double mean = (double)(r->row_phases * r->tile_rows * r->column_phases * r->tile_columns) *
+                        (double)(problem->batch * problem->groups) / (double)bands;
+    const double crowd = 1 + CROWD * (double)tiles / (double)s->most;
+    const double largest = crowd * (s->plan->threads == 1 ? mean : (double)tiles);
     /* Weights for more than one band are written to memory first, by all threads. */
     const int fresh = !s->plan->prepacked && bands == problem->groups && pieces == 1 && r->slots == 1;
     const double pack = s->plan->prepacked || fresh ? 0 : 8.0 * (double)problem->groups / s->plan->threads;
-    const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), tiles, gather);
+    const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), largest, gather);
     const int may_share = pieces == 1 && r->slots == 1 && s->plan->threads > 1;
-    const double together = may_share ? pack + time_together(s, bands, tiles, gather) : alone;
+    const double together = may_share ? pack + time_together(s, bands, crowd * mean, gather) : alone;
     if (s->best > 0 && s->best <= alone && s->best <= together) return;
     s->best = alone < together ? alone : together;
     r->shared = together < alone;
@@ -89,8 +97,8 @@ static void choose_tiles(search *s) {
     const npc_problem *problem = &s->plan->problem;
     const int64_t tile_bytes = r->slots * npc_winograd_points(r) * s->vectors * s->plan->kernels->lanes *
                                (int64_t)npc_compute_size(problem->compute);
-    const int64_t most =
-        npc_clamp((s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes, FEWEST_TILES, MOST_TILES);
+    s->most = (s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes + 1;
+    const int64_t most = npc_clamp(s->most - 1, FEWEST_TILES, MOST_TILES);
     const int64_t all_rows = r->row_phases * r->tile_rows, wide = npc_max(1, most / r->column_phases);
     for (int64_t columns = npc_min(wide, r->tile_columns); columns > 0;
          columns = columns > 8 ? columns / 2 : 0) {

@@ -34,13 +34,16 @@ typedef struct {
     double turn, gather, meeting;
     double best;
     int streams; /* weights come from memory for every band */
-    int64_t most; /* tiles that a cache holds */
+    int64_t full; /* so many tiles are more than a cache holds */
 } search;
+
+/* Products of fewer wait for their sums. */
+static double busy(double tiles) { return tiles > 3 ? tiles : 3; }
 
 /* Time of all bands in tiles: what a thread does alone, or what all do together. */
 static double time_alone(const search *s, int64_t bands, double tiles, double gather) {
     const int64_t turns = npc_ceil_div(bands, npc_min(s->plan->threads, bands));
-    return (double)turns * ((tiles > 3 ? tiles : 3) + s->turn + gather);
+    return (double)turns * (busy(tiles) + s->turn + gather);
 }
 
 static double time_together(const search *s, int64_t bands, double tiles, double gather) {
@@ -48,7 +51,7 @@ static double time_together(const search *s, int64_t bands, double tiles, double
     const double before = (double)npc_ceil_div(s->vectors, threads) / (double)s->vectors;
     const double after = (double)npc_ceil_div(s->blocks, threads) / (double)s->blocks;
     return (double)bands *
-           (before * (0.1 * tiles + gather) + after * (0.9 * (tiles > 3 ? tiles : 3) + s->turn) + s->meeting);
+           (before * (0.1 * tiles + gather) + after * (0.9 * busy(tiles) + s->turn) + s->meeting);
 }
 
 /* Rows of pixels of a band, which overlap with those of its neighbours. */
@@ -74,7 +77,7 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     /* The last bands may be smaller, which counts unless threads wait for one that is not. */
     const double mean = (double)(r->row_phases * r->tile_rows * r->column_phases * r->tile_columns) *
                         (double)(problem->batch * problem->groups) / (double)bands;
-    const double crowd = 1 + CROWD * (double)tiles / (double)s->most;
+    const double crowd = 1 + CROWD * (double)tiles / (double)s->full;
     const double largest = crowd * (s->plan->threads == 1 ? mean : (double)tiles);
     /* Weights for more than one band are written to memory first, by all threads. */
     const int fresh = !s->plan->prepacked && bands == problem->groups && pieces == 1 && r->slots == 1;
@@ -97,8 +100,9 @@ static void choose_tiles(search *s) {
     const npc_problem *problem = &s->plan->problem;
     const int64_t tile_bytes = r->slots * npc_winograd_points(r) * s->vectors * s->plan->kernels->lanes *
                                (int64_t)npc_compute_size(problem->compute);
-    s->most = (s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes + 1;
-    const int64_t most = npc_clamp(s->most - 1, FEWEST_TILES, MOST_TILES);
+    const int64_t fitting = (s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes;
+    const int64_t most = npc_clamp(fitting, FEWEST_TILES, MOST_TILES);
+    s->full = fitting + 1;
     const int64_t all_rows = r->row_phases * r->tile_rows, wide = npc_max(1, most / r->column_phases);
     for (int64_t columns = npc_min(wide, r->tile_columns); columns > 0;
          columns = columns > 8 ? columns / 2 : 0) {

@@ -30,7 +30,6 @@ typedef struct {
     int64_t stride; /* elements from channel to channel */
     int64_t count;
     int64_t panels, tiles; /* tiles of a panel */
-    int in_place; /* in the input itself */
     npc_parts columns; /* vectors of pixels in panels */
 } panel_band;
 
@@ -134,16 +133,18 @@ static void run_panels(const panel_band *band) {
     const int64_t group =
         npc_clamp(PANELS_BYTES / (bytes * kernels->vectors * kernels->lanes), 1, MOST_PANELS);
     const int64_t together = npc_max(1, WEIGHT_BYTES / (bytes * height));
+    const int in_place = band->pixels != item->packed;
     upcoming next = {0};
-    if (!band->in_place) next = upcoming_band(item, band->tiles * band->panels);
+    if (!in_place) next = upcoming_band(item, band->tiles * band->panels);
     panel placed[MOST_PANELS];
     for (int64_t first = 0; first < band->tiles; first += together)
         for (int64_t i = 0; i < band->panels; i += group) {
             const int64_t count = npc_min(group, band->panels - i);
             for (int64_t n = 0; n < count; n++) place_panel(band, i + n, &placed[n]);
-            if (band->in_place)
+            if (in_place && first == 0)
                 next = upcoming_panels(band, i + count, count, npc_min(together, band->tiles));
-            if (band->in_place && first) next.pixels = NULL;
+            else if (in_place)
+                next.pixels = NULL; /* all panels are full */
             for (int64_t t = first; t < npc_min(first + together, band->tiles); t++) {
                 const int rows = (int)npc_min(height, item->rows - t * height);
                 for (panel *p = placed; p < placed + count; p++) {
@@ -166,12 +167,12 @@ void npc_direct_run_panels(npc_direct_item *item, const npc_planes_source *sourc
                              .stride = in_place ? item->input.channel_stride / job->size : item->planes.plane,
                              .count = pixels,
                              .panels = panels,
-                             .in_place = in_place != NULL,
                              .tiles = npc_ceil_div(item->rows, kernels->rows),
                              .columns = npc_parts_of(npc_ceil_div(pixels, kernels->lanes), panels)};
     if (!in_place) npc_planes_pack(source, &item->taps, &item->band, &item->planes, item->packed);
-    /* For rows of weights that are no whole tile. */
-    for (int64_t r = 0; r < item->reduction; r++) item->offsets[r] = r * tile;
-    item->listed[0] = 0;
+    if (item->rows % kernels->rows) { /* kernels of fewer rows take offsets */
+        for (int64_t r = 0; r < item->reduction; r++) item->offsets[r] = r * tile;
+        item->listed[0] = 0;
+    }
     run_panels(&band);
 }

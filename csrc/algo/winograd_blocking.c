@@ -133,7 +133,8 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
     const int64_t vectors = r.vectors, outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
     const int64_t inputs = npc_winograd_pieces(problem, kind) * npc_group_inputs(&given->problem);
     const double tile = (double)(npc_winograd_points(&r) * inputs * outputs * r.slots);
-    const int streams = tile * (double)(lanes * size) > LAST_CACHE;
+    const double bytes = (double)(lanes * size);
+    const int streams = tile * bytes > LAST_CACHE;
     search s = {.plan = plan,
                 .streams = streams,
                 .recipe = &r,
@@ -150,6 +151,9 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
                                : npc_max(npc_ceil_div(npc_outer_outputs(problem), pieces),
                                          npc_min(4, npc_outer_outputs(problem)));
     r.fresh = !plan->prepacked && bands * npc_outer_outputs(problem) == 1 && r.slots == 1;
+    const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
+    const int in_order = shape->panels_down == shape->height && shape->panels_across == shape->width;
+    r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && tile * bytes > BAND_BYTES;
     r.extent = npc_round_up(
         ((r.columns - 1) * npc_winograd_across(&r) + npc_winograd_width(&r)) * columns.dilation, lanes);
     r.point_stride = (vectors * r.tiles + 1) * lanes;

@@ -79,6 +79,8 @@
  * - product[w - 1][t - 1]: w vectors of output channels x t tiles,
  *       output[v][t] = sum over c of weights[c][v] * input[t][c] + (output[v][t] if accumulate)
  *   in order of c; LANES channels of a tile are a vector, tiles are neighbours, the next LANES are input_stride further.
+ * - asking_product[t - 1], NULL where an ISA has none: the same of two vectors, which asks for the line at `far`, and one
+ *   far_step further for each channel, to be in the second-level cache.
  * - merged_product, NULL where an ISA has none: one vector of output channels of several groups x `tiles` tiles, whose
  *   channels lie in a vector for each piece,
  *       output[t][lane] = sum over piece, c < channels of weights[piece][c][lane] * input[piece][t][places[lane] + c] (+ output[t][lane])
@@ -258,7 +260,13 @@ typedef enum {
     NPC_WINOGRAD_KINDS
 } npc_winograd_kind;
 
-enum { NPC_WINOGRAD_TILES = 14, NPC_WINOGRAD_VECTORS = 2, NPC_WINOGRAD_POINTS = 9, NPC_WINOGRAD_OUTPUTS = 5 };
+enum {
+    NPC_WINOGRAD_TILES = 14,
+    NPC_WINOGRAD_ASKING_TILES = 8,
+    NPC_WINOGRAD_VECTORS = 2,
+    NPC_WINOGRAD_POINTS = 9,
+    NPC_WINOGRAD_OUTPUTS = 5
+};
 
 typedef struct {
     const void *rows;
@@ -293,6 +301,8 @@ typedef struct {
     void *output;
     int64_t channels, input_stride, vector_stride, tile_stride; /* of the output */
     int accumulate;
+    const char *far;
+    int64_t far_step; /* bytes */
 } npc_winograd_product;
 
 typedef struct {
@@ -323,6 +333,7 @@ typedef struct {
     void (*weights[NPC_WINOGRAD_KINDS])(const npc_winograd_weights_run *run);
     int (*output[NPC_WINOGRAD_KINDS])(const npc_winograd_output *run);
     npc_winograd_product_kernel *product[NPC_WINOGRAD_VECTORS][NPC_WINOGRAD_TILES];
+    npc_winograd_product_kernel *asking_product[NPC_WINOGRAD_ASKING_TILES];
     void (*merged_product)(const npc_winograd_merged_product *run);
 } npc_winograd;
 

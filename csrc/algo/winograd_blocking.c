@@ -24,6 +24,7 @@ const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
     [NPC_WINOGRAD_4X4_STRIDE_2] = {4, 4, 9, 9, 3, 3, 2, 6, 6},
 };
 
+#define PACK 16.0  /* tiles whose products take as long as writing all weights to memory */
 #define CROWD 0.25 /* how much longer tiles take in a band that fills its cache than in a small one */
 
 typedef struct {
@@ -65,6 +66,11 @@ static double time_to_gather(const search *s, int64_t rows, int64_t columns) {
            (double)(((rows - 1) * npc_winograd_down(r) + height) * (npc_ceil_div(extent, lanes) + 6));
 }
 
+/* Weights that all tiles take at once are transformed just before, and never written to memory. */
+static int may_be_fresh(const search *s) {
+    return !s->plan->prepacked && npc_outer_outputs(&s->plan->problem) == 1 && s->recipe->slots == 1;
+}
+
 /* Takes bands of this shape if they are the best so far. */
 static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     npc_winograd_recipe *r = s->recipe;
@@ -79,9 +85,9 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
                         (double)(problem->batch * problem->groups) / (double)bands;
     const double crowd = 1 + CROWD * (double)tiles / (double)s->full;
     const double largest = crowd * (s->plan->threads == 1 ? mean : (double)tiles);
-    /* Weights for more than one band are written to memory first, by all threads. */
-    const int fresh = !s->plan->prepacked && bands == problem->groups && pieces == 1 && r->slots == 1;
-    const double pack = s->plan->prepacked || fresh ? 0 : 8.0 * (double)problem->groups / s->plan->threads;
+    /* Those for more than one band are written first, by all threads. */
+    const int fresh = may_be_fresh(s) && bands == problem->groups;
+    const double pack = s->plan->prepacked || fresh ? 0 : PACK * (double)problem->groups / s->plan->threads;
     const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), largest, gather);
     const int may_share = pieces == 1 && r->slots == 1 && s->plan->threads > 1;
     const double together = may_share ? pack + time_together(s, bands, crowd * mean, gather) : alone;
@@ -100,10 +106,16 @@ static void choose_tiles(search *s) {
     const npc_problem *problem = &s->plan->problem;
     const int64_t tile_bytes = r->slots * npc_winograd_points(r) * s->vectors * s->plan->kernels->lanes *
                                (int64_t)npc_compute_size(problem->compute);
-    const int64_t fitting = (s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes;
+    const int64_t all_rows = r->row_phases * r->tile_rows;
+    const int64_t image_tiles = all_rows * r->column_phases * r->tile_columns;
+    /* A single band spares its weights the way through memory, which is longer than that of its pixels. */
+    const int64_t all_tiles = problem->batch * image_tiles;
+    const int single =
+        may_be_fresh(s) && all_tiles <= MOST_TILES && all_tiles * tile_bytes <= STREAMED_BAND_BYTES;
+    const int64_t fitting = (s->streams || single ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes;
     const int64_t most = npc_clamp(fitting, FEWEST_TILES, MOST_TILES);
     s->full = fitting + 1;
-    const int64_t all_rows = r->row_phases * r->tile_rows, wide = npc_max(1, most / r->column_phases);
+    const int64_t wide = npc_max(1, most / r->column_phases);
     for (int64_t columns = npc_min(wide, r->tile_columns); columns > 0;
          columns = columns > 8 ? columns / 2 : 0) {
         const int64_t even = npc_ceil_div(r->tile_columns, npc_ceil_div(r->tile_columns, columns));
@@ -111,7 +123,6 @@ static void choose_tiles(search *s) {
         for (int64_t rows = 1; rows <= all_rows && (rows == 1 || rows * row_tiles <= most); rows++)
             consider(s, rows, even, 1);
     }
-    const int64_t image_tiles = all_rows * r->column_phases * r->tile_columns;
     for (int64_t images = 2; images <= npc_min(problem->batch, most / image_tiles); images++)
         consider(s, all_rows, r->tile_columns, images);
 }
@@ -150,7 +161,7 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
     r.run = plan->threads == 1 ? npc_outer_outputs(problem)
                                : npc_max(npc_ceil_div(npc_outer_outputs(problem), pieces),
                                          npc_min(4, npc_outer_outputs(problem)));
-    r.fresh = !plan->prepacked && bands * npc_outer_outputs(problem) == 1 && r.slots == 1;
+    r.fresh = may_be_fresh(&s) && bands == 1;
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const int in_order = shape->panels_down == shape->height && shape->panels_across == shape->width;
     r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && tile * bytes > BAND_BYTES;

@@ -15,6 +15,7 @@ import re
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -203,7 +204,9 @@ class build_clib(_build_clib):
             info["obj_deps"] = {"": dependencies}
             # An archiver only adds to what is there: the object of a source now gone would stay.
             Path(self.build_clib, self.compiler.library_filename(name)).unlink(missing_ok=True)
-        super().build_libraries(libraries)
+        # An instruction set's kernels are one file, which takes half a minute.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(super().build_libraries, [[library] for library in libraries]))
 
     def equip(self, name, info):
         """Give the library its flags; whether this compiler and processor family take them."""

@@ -234,7 +234,7 @@ def run_all(calls):
 
 @pytest.mark.parametrize("make", [bad_calls, good_calls])
 def test_repeated_calls_leave_nothing_in_python(backend, make):
-    assert growth_of(make(8), 100) < 100 * 32  # less than an object a round
+    assert growth_of(make(8), 50) < 50 * 32  # less than an object a round
 
 
 def test_bad_calls_are_bad(backend):

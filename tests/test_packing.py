@@ -1,5 +1,7 @@
 """Every way in which pixels are brought to the kernels: copied, turned around, listed; small images together."""
 
+import itertools
+
 import numpy
 import oracle
 import pytest
@@ -73,21 +75,19 @@ def cases(problems):
 
 
 @pytest.mark.parametrize("case", cases(PROBLEMS + SMALL_IMAGES + PANELS), ids=str)
-@pytest.mark.parametrize("dtype", "fdeigB")
-def test_packing(engine, case, dtype):
-    data = shapes.shared_data(case, dtype)
-    for threads in (1, 2, 3):
-        assert not engine.difference(case, data, num_threads=threads)
+def test_packing(engine, case):
+    for dtype, threads in (("f", 1), ("f", 2), ("f", 3), ("d", 2), ("e", 3), ("i", 2), ("g", 3), ("B", 1)):
+        assert not engine.difference(case, shapes.shared_data(case, dtype), num_threads=threads), (dtype, threads)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular", "symmetric"])
 def test_packing_of_borders(engine, mode):
-    for input, weight, arguments in PROBLEMS + SMALL_IMAGES + PANELS[:-1]:
+    for index, (input, weight, arguments) in enumerate(PROBLEMS + SMALL_IMAGES + PANELS[:-1]):
         if not oracle_allows(input, arguments, mode):
             continue
         case = shapes.Case(input, weight, padding_mode=mode, **arguments)
-        for dtype in "fe":
-            assert not engine.difference(case, shapes.shared_data(case, dtype), num_threads=2), str(case)
+        data = shapes.shared_data(case, "ffe"[index % 3])
+        assert not engine.difference(case, data, num_threads=2), str(case)
 
 
 def oracle_allows(input, arguments, mode):
@@ -100,22 +100,25 @@ def oracle_allows(input, arguments, mode):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_packing_of_layouts(engine, layout):
+    place = LAYOUTS.index(layout)
     for index, case in enumerate(cases(PROBLEMS + SMALL_IMAGES + PANELS[:-1])):
-        data = shapes.shared_data(case, "fdi"[index % 3])
+        if (index + place) % 3:
+            continue  # others see it
+        data = shapes.shared_data(case, "fdi"[index // 3 % 3])
         done = engine.conv((layout(data.input), *data.arrays[1:]), case.arguments(), num_threads=2)
         assert not (done and difference(case, data, *done)), str(case)
 
 
-@pytest.mark.parametrize("activation", [None, "tanh", ("clip", -3, 5)])
-def test_panels_into_any_result(engine, activation):
+def test_panels_into_any_result(engine):
     """Where the result does not lie as panels run over it, sums go by way of the workspace."""
-    for index, (input, weight, arguments) in enumerate(PANELS):
+    problems = itertools.product(PANELS, (None, "tanh", ("clip", -3, 5)))
+    for index, ((input, weight, arguments), activation) in enumerate(problems):
         case = shapes.Case(input, weight, activation=activation, **arguments)
         data = shapes.shared_data(case, "fd"[index % 2])
         wide = numpy.empty((*data.expected.shape[:-1], 2 * data.expected.shape[-1]), data.input.dtype)
-        for out in (wide[..., ::2], wide[..., : data.expected.shape[-1]]):
-            done = engine.conv(data.arrays, case.arguments(), num_threads=2, out=out)
-            assert not (done and difference(case, data, *done)), str(case)
+        out = wide[..., : data.expected.shape[-1]] if index % 4 < 2 else wide[..., ::2]
+        done = engine.conv(data.arrays, case.arguments(), num_threads=2, out=out)
+        assert not (done and difference(case, data, *done)), str(case)
 
 
 @pytest.mark.parametrize("case", cases(SMALL_IMAGES + PANELS), ids=str)

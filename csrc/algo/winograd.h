@@ -15,7 +15,7 @@ typedef struct {
         tiles; /* of a band: tile rows, tiles of a column phase; images if whole; all tiles */
     int64_t run, slots; /* outer pixels of an item, outer taps kept */
     int64_t shared, fresh; /* threads share a band; weights are transformed for it */
-    int64_t asks; /* for weights that lie beyond the second-level cache */
+    int64_t asks; /* products for the next point's weights, which lie beyond the second-level cache */
     int64_t extent, point_stride; /* elements: a row of pixels (in vectors), transformed points */
     int64_t slice_bytes, pixel_bytes, line_bytes, product_bytes, weight_bytes;
 } npc_winograd_recipe;

@@ -3,7 +3,7 @@
 #include "winograd.h"
 
 enum {
-    BAND_BYTES = 1 << 20,          /* of transformed input: about the second-level cache */
+    BAND_BYTES = 1 << 20,          /* of transformed input: about the second-level cache, as for weights */
     STREAMED_BAND_BYTES = 4 << 20, /* the same, where reading the weights costs more */
     FEWEST_TILES = 16,             /* of a band, or weights would be read too often */
     MOST_TILES = 64,
@@ -33,7 +33,7 @@ typedef struct {
     int64_t vectors, blocks; /* vectors of input channels, blocks of output channels */
     /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
     double turn, gather, meeting;
-    double best;
+    double best, packed_bytes;
     int streams; /* weights come from memory for every band */
     int64_t full; /* so many tiles are more than a cache holds */
 } search;
@@ -85,7 +85,7 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
                         (double)(problem->batch * problem->groups) / (double)bands;
     const double crowd = 1 + CROWD * (double)tiles / (double)s->full;
     const double largest = crowd * (s->plan->threads == 1 ? mean : (double)tiles);
-    /* Those for more than one band are written first, by all threads. */
+    /* Weights for more than one band are written first, by all threads. */
     const int fresh = may_be_fresh(s) && bands == problem->groups;
     const double pack = s->plan->prepacked || fresh ? 0 : PACK * (double)problem->groups / s->plan->threads;
     const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), largest, gather);
@@ -108,11 +108,7 @@ static void choose_tiles(search *s) {
                                (int64_t)npc_compute_size(problem->compute);
     const int64_t all_rows = r->row_phases * r->tile_rows;
     const int64_t image_tiles = all_rows * r->column_phases * r->tile_columns;
-    /* A single band spares its weights the way through memory, which is longer than that of its pixels. */
-    const int64_t all_tiles = problem->batch * image_tiles;
-    const int single =
-        may_be_fresh(s) && all_tiles <= MOST_TILES && all_tiles * tile_bytes <= STREAMED_BAND_BYTES;
-    const int64_t fitting = (s->streams || single ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes;
+    const int64_t fitting = (s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes;
     const int64_t most = npc_clamp(fitting, FEWEST_TILES, MOST_TILES);
     s->full = fitting + 1;
     const int64_t wide = npc_max(1, most / r->column_phases);
@@ -125,6 +121,12 @@ static void choose_tiles(search *s) {
     }
     for (int64_t images = 2; images <= npc_min(problem->batch, most / image_tiles); images++)
         consider(s, all_rows, r->tile_columns, images);
+    /* A single band spares weights the way through memory; its pixels take it if they are fewer. */
+    const int64_t all_tiles = problem->batch * image_tiles;
+    if (!may_be_fresh(s) || all_tiles > MOST_TILES || all_tiles * tile_bytes > STREAMED_BAND_BYTES) return;
+    if ((double)(all_tiles * tile_bytes) > s->packed_bytes) return;
+    s->full = STREAMED_BAND_BYTES / tile_bytes + 1;
+    consider(s, all_rows, r->tile_columns, problem->batch);
 }
 
 npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind kind) {
@@ -144,9 +146,10 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
     const int64_t vectors = r.vectors, outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
     const int64_t inputs = npc_winograd_pieces(problem, kind) * npc_group_inputs(&given->problem);
     const double tile = (double)(npc_winograd_points(&r) * inputs * outputs * r.slots);
-    const double bytes = (double)(lanes * size);
-    const int streams = tile * bytes > LAST_CACHE;
+    const double packed_bytes = tile * (double)(lanes * size);
+    const int streams = packed_bytes > LAST_CACHE;
     search s = {.plan = plan,
+                .packed_bytes = packed_bytes,
                 .streams = streams,
                 .recipe = &r,
                 .vectors = vectors,
@@ -164,7 +167,7 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
     r.fresh = may_be_fresh(&s) && bands == 1;
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const int in_order = shape->panels_down == shape->height && shape->panels_across == shape->width;
-    r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && tile * bytes > BAND_BYTES;
+    r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && packed_bytes > BAND_BYTES;
     r.extent = npc_round_up(
         ((r.columns - 1) * npc_winograd_across(&r) + npc_winograd_width(&r)) * columns.dilation, lanes);
     r.point_stride = (vectors * r.tiles + 1) * lanes;

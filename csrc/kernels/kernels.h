@@ -260,13 +260,8 @@ typedef enum {
     NPC_WINOGRAD_KINDS
 } npc_winograd_kind;
 
-enum {
-    NPC_WINOGRAD_TILES = 14,
-    NPC_WINOGRAD_ASKING_TILES = 8,
-    NPC_WINOGRAD_VECTORS = 2,
-    NPC_WINOGRAD_POINTS = 9,
-    NPC_WINOGRAD_OUTPUTS = 5
-};
+enum { NPC_WINOGRAD_TILES = 14, NPC_WINOGRAD_ASKING_TILES = 8, NPC_WINOGRAD_VECTORS = 2 };
+enum { NPC_WINOGRAD_POINTS = 9, NPC_WINOGRAD_OUTPUTS = 5 };
 
 typedef struct {
     const void *rows;
@@ -302,7 +297,7 @@ typedef struct {
     int64_t channels, input_stride, vector_stride, tile_stride; /* of the output */
     int accumulate;
     const char *far;
-    int64_t far_step; /* bytes */
+    int64_t far_step; /* bytes; only asking_product reads it and `far` */
 } npc_winograd_product;
 
 typedef struct {

@@ -83,7 +83,11 @@ def all_engines():
     core = compiled_core()
     if core is not None:
         for isa in core.config()["isas"]:
-            found += [Engine("compiled", isa, algorithm) for algorithm in (None, *core.ALGORITHMS)]
+            found += [
+                Engine("compiled", isa, algorithm)
+                for algorithm in (None, *core.ALGORITHMS)
+                if algorithm != "reference" or isa == "scalar"  # one code for all
+            ]
     return tuple(found)
 
 

@@ -57,7 +57,7 @@ def failures(engine, cases, dtypes, exact=True):
     for index, case in enumerate(cases):
         for place, dtype in enumerate(dtypes(index, case)):
             data = shapes.shared_data(case, dtype, exact)
-            threads = (index + index // 3 + place) % 3 + 1
+            threads = (index + index // 3 + place) % 3 + 1  # dtypes take turns in threes, too
             wrong = engine.difference(case, data, exact=exact, num_threads=threads)
             if wrong:
                 yield f"{case}, dtype {numpy.dtype(dtype)}, {threads} threads: {wrong}"

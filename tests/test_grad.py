@@ -55,18 +55,23 @@ def kernels(request):
         yield request.param
 
 
+def check_on_all_kernels(case, dtype, threads, expected, function, *given):
+    for kernels, forced in KERNELS.items():
+        with npconv.options(num_threads=threads, **forced):
+            result = function(*given, **settings(case))
+        assert result.dtype == dtype
+        if dtype != "e":  # sums past 2048 have no place in it
+            assert not oracle.difference_exact(result, expected), (case, dtype, kernels)
+
+
 @pytest.mark.parametrize("sweep", [name for name in SWEEPS if name != "activations"])
 def test_weight(sweep):
     for index, case in chosen(sweep):
         for dtype in ("f", "d", DTYPES[index % len(DTYPES)]):
             input, weight, grad_output = data(case, dtype)
             expected = oracle.weight_gradient(input, weight.shape, grad_output, **settings(case))
-            for kernels, forced in KERNELS.items():
-                with npconv.options(num_threads=index % 3 + 1, **forced):
-                    result = grad.conv_weight(input, weight.shape, grad_output, **settings(case))
-                assert result.dtype == dtype
-                if dtype != "e":  # sums past 2048 have no place in it
-                    assert not oracle.difference_exact(result, expected), (case, dtype, kernels)
+            given = grad.conv_weight, input, weight.shape, grad_output
+            check_on_all_kernels(case, dtype, index % 3 + 1, expected, *given)
 
 
 @pytest.mark.parametrize("sweep", [name for name in SWEEPS if name != "activations"])
@@ -77,12 +82,8 @@ def test_input(sweep):
         for dtype in ("f", DTYPES[index % len(DTYPES)]):
             input, weight, grad_output = data(case, dtype)
             expected = oracle.input_gradient(input.shape, weight, grad_output, **settings(case))
-            for kernels, forced in KERNELS.items():
-                with npconv.options(num_threads=index % 3 + 1, **forced):
-                    result = grad.conv_input(input.shape, weight, grad_output, **settings(case))
-                assert result.dtype == dtype
-                if dtype != "e":
-                    assert not oracle.difference_exact(result, expected), (case, dtype, kernels)
+            given = grad.conv_input, input.shape, weight, grad_output
+            check_on_all_kernels(case, dtype, index % 3 + 1, expected, *given)
 
 
 VARIED = [case for name in ("groups", "padding_modes", "many_axes", "strides_and_dilations", "same_paddings")

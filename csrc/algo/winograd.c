@@ -193,19 +193,15 @@ static void multiply_point(const npc_winograd_item *item, const npc_winograd_blo
     }
     const char *input = run.input;
     char *output = run.output;
-    npc_winograd_product_kernel *const *kernels = job->kernels->product[block->vectors - 1];
-    if (job->recipe->asks && block->vectors == 2 && item->parts.most <= NPC_WINOGRAD_ASKING_TILES) {
-        /* A channel's two lines are asked for by two parts, or by one and its cache's habit of fetching pairs. */
-        kernels = job->kernels->asking_product;
-        run.far = (const char *)run.weights + block->panel * job->size;
-        run.far_step = (item->parts.most == item->tiles ? 2 : 1) * job->lanes * job->size;
-    }
+    npc_winograd_product_kernel *const *kernels =
+        run.far_step ? job->kernels->asking_product : job->kernels->product[block->vectors - 1];
+    run.far = (const char *)run.weights + block->panel * job->size;
     for (int64_t first = 0, part = 0; first < item->tiles; part++) {
         const int64_t next = npc_part_start(item->parts, part + 1);
         run.input = input + first * job->lanes * job->size;
         run.output = output + first * run.tile_stride * job->size;
         kernels[next - first - 1](&run);
-        if (run.far_step) run.far += run.channels * run.far_step;
+        run.far += run.channels * run.far_step;
         first = next;
     }
 }
@@ -222,6 +218,9 @@ static void multiply_block(const npc_winograd_item *item, const npc_winograd_blo
                                 .vector_stride = r->tiles * points * job->lanes,
                                 .tile_stride = points * job->lanes,
                                 .accumulate = accumulate};
+    /* Two parts ask for a channel's two lines, or one for the first of them: caches fetch pairs. */
+    if (r->asks && block->vectors == NPC_WINOGRAD_VECTORS && item->parts.most <= NPC_WINOGRAD_ASKING_TILES)
+        run.far_step = (item->parts.most == item->tiles ? 2 : 1) * job->lanes * job->size;
     /* No divisions for a point: its products may be few. */
     for (int64_t row = 0, point = 0; point < points; row++)
         for (int64_t column = 0; column < shape->width; column++, point++) {

@@ -3,9 +3,9 @@
 #include "winograd.h"
 
 enum {
-    BAND_BYTES = 1 << 20,          /* of transformed input: about the second-level cache, as for weights */
+    BAND_BYTES = 1 << 20, /* of transformed input: about the second-level cache. More weights are asked for */
     STREAMED_BAND_BYTES = 4 << 20, /* the same, where reading the weights costs more */
-    FEWEST_TILES = 16,             /* of a band, or weights would be read too often */
+    FEWEST_TILES = 16, /* of a band, or weights would be read too often */
     MOST_TILES = 64,
     LAST_CACHE = 16 << 20,
 };
@@ -24,7 +24,7 @@ const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
     [NPC_WINOGRAD_4X4_STRIDE_2] = {4, 4, 9, 9, 3, 3, 2, 6, 6},
 };
 
-#define PACK 16.0  /* tiles whose products take as long as writing all weights to memory */
+#define PACK 16.0 /* tiles whose products take as long as writing all weights to memory */
 #define CROWD 0.25 /* how much longer tiles take in a band that fills its cache than in a small one */
 
 typedef struct {
@@ -33,8 +33,7 @@ typedef struct {
     int64_t vectors, blocks; /* vectors of input channels, blocks of output channels */
     /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
     double turn, gather, meeting;
-    double best, packed_bytes;
-    int streams; /* weights come from memory for every band */
+    double best, packed_bytes; /* the least time so far; all weights */
     int64_t full; /* so many tiles are more than a cache holds */
 } search;
 
@@ -66,10 +65,16 @@ static double time_to_gather(const search *s, int64_t rows, int64_t columns) {
            (double)(((rows - 1) * npc_winograd_down(r) + height) * (npc_ceil_div(extent, lanes) + 6));
 }
 
-/* Weights that all tiles take at once are transformed just before, and never written to memory. */
-static int may_be_fresh(const search *s) {
-    return !s->plan->prepacked && npc_outer_outputs(&s->plan->problem) == 1 && s->recipe->slots == 1;
+/* Where a band is all that reads its pixels: threads may share it. */
+static int one_slice(const search *s) {
+    return npc_outer_outputs(&s->plan->problem) == 1 && s->recipe->slots == 1;
 }
+
+/* Weights that all tiles take at once are transformed just before, and never written to memory. */
+static int may_be_fresh(const search *s) { return !s->plan->prepacked && one_slice(s); }
+
+/* Weights come from memory for every band. */
+static int streams(const search *s) { return s->packed_bytes > LAST_CACHE; }
 
 /* Takes bands of this shape if they are the best so far. */
 static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
@@ -89,7 +94,7 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     const int fresh = may_be_fresh(s) && bands == problem->groups;
     const double pack = s->plan->prepacked || fresh ? 0 : PACK * (double)problem->groups / s->plan->threads;
     const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), largest, gather);
-    const int may_share = pieces == 1 && r->slots == 1 && s->plan->threads > 1;
+    const int may_share = one_slice(s) && s->plan->threads > 1;
     const double together = may_share ? pack + time_together(s, bands, crowd * mean, gather) : alone;
     if (s->best > 0 && s->best <= alone && s->best <= together) return;
     s->best = alone < together ? alone : together;
@@ -108,7 +113,7 @@ static void choose_tiles(search *s) {
                                (int64_t)npc_compute_size(problem->compute);
     const int64_t all_rows = r->row_phases * r->tile_rows;
     const int64_t image_tiles = all_rows * r->column_phases * r->tile_columns;
-    const int64_t fitting = (s->streams ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes;
+    const int64_t fitting = (streams(s) ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes;
     const int64_t most = npc_clamp(fitting, FEWEST_TILES, MOST_TILES);
     s->full = fitting + 1;
     const int64_t wide = npc_max(1, most / r->column_phases);
@@ -146,17 +151,14 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
     const int64_t vectors = r.vectors, outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
     const int64_t inputs = npc_winograd_pieces(problem, kind) * npc_group_inputs(&given->problem);
     const double tile = (double)(npc_winograd_points(&r) * inputs * outputs * r.slots);
-    const double packed_bytes = tile * (double)(lanes * size);
-    const int streams = packed_bytes > LAST_CACHE;
     search s = {.plan = plan,
-                .packed_bytes = packed_bytes,
-                .streams = streams,
+                .packed_bytes = tile * (double)(lanes * size),
                 .recipe = &r,
                 .vectors = vectors,
                 .blocks = npc_ceil_div(outputs, NPC_WINOGRAD_VECTORS),
-                .turn = (streams ? 10 : 1) + 2000 / tile,
                 .gather = 80 * (double)vectors / tile,
                 .meeting = 20000 / tile};
+    s.turn = (streams(&s) ? 10 : 1) + 2000 / tile;
     choose_tiles(&s);
     const int64_t bands = npc_ceil_div(r.row_phases * r.tile_rows, r.rows) *
                           npc_ceil_div(r.tile_columns, r.columns) * npc_ceil_div(problem->batch, r.images);
@@ -167,7 +169,7 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
     r.fresh = may_be_fresh(&s) && bands == 1;
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const int in_order = shape->panels_down == shape->height && shape->panels_across == shape->width;
-    r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && packed_bytes > BAND_BYTES;
+    r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && s.packed_bytes > BAND_BYTES;
     r.extent = npc_round_up(
         ((r.columns - 1) * npc_winograd_across(&r) + npc_winograd_width(&r)) * columns.dilation, lanes);
     r.point_stride = (vectors * r.tiles + 1) * lanes;

@@ -158,6 +158,11 @@ def common_flags(compiler):
     return UNIX_FLAGS + ([] if chosen else ["-O3", "-g0"])
 
 
+def small(flags):
+    """Where kernels do the work -O3 makes nothing faster and the wheel larger; files with loops ask for it."""
+    return ["-O2" if flag == "-O3" else flag for flag in flags]
+
+
 def listed_isas():
     text = Path("csrc/kernels/isa_list.inc").read_text(encoding="utf-8")
     return re.findall(r"^\s*NPC_ISA\((\w+)\)", text, re.MULTILINE)
@@ -213,6 +218,7 @@ class build_clib(_build_clib):
         info["cflags"] = common_flags(self.compiler) + self.openmp_flags
         isa = name.removeprefix("npconv_")
         if isa == "baseline":
+            info["cflags"] = small(info["cflags"])
             return True
         unix_flags, msvc_flags, condition = ISA_FLAGS[isa]
         isa_flags = (msvc_flags if self.compiler.compiler_type == "msvc" else unix_flags).split()
@@ -267,8 +273,7 @@ class build_ext(_build_ext):
         ]
         if self.compiler.compiler_type != "msvc":
             flags = [flag for flag in common_flags(self.compiler) if flag not in ("-std=c11", *WARNINGS)]
-            # Calls cost no more for it, and the wheel is smaller.
-            ext.extra_compile_args += ["-O2" if flag == "-O3" else flag for flag in flags]
+            ext.extra_compile_args += small(flags)
             # After the static libraries, which need it: linkers that drop unused libraries read in order.
             ext.extra_link_args.append("-lm")
         super().build_extension(ext)

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+NPC_VECTORISE
+
 size_t npc_scalar_size(npc_scalar scalar) {
 #define NPC_CASE(name, type)                                                                                 \
     case NPC_SCALAR_##name: return sizeof(type);

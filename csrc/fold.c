@@ -12,6 +12,8 @@
 #include "memory.h"
 #include "parallel.h"
 
+NPC_VECTORISE
+
 /* `rows` rows of `count` numbers, added to others; pitches in bytes. */
 typedef void add_rows(char *sums, int64_t sum_pitch, const char *terms, int64_t term_pitch, int64_t rows,
                       int64_t count);

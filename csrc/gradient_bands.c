@@ -4,6 +4,8 @@
 
 #include "convert.h"
 
+NPC_VECTORISE
+
 enum { BLOCK = 16, SEGMENT = NPC_BAND_SCRATCH / BLOCK };
 
 npc_band_axis npc_band_axis_of(const npc_axis *axis, int64_t taps, int64_t outputs, int joined) {

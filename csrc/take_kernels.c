@@ -4,6 +4,8 @@
 
 #include "parallel.h"
 
+NPC_VECTORISE
+
 enum { BLOCK = 16, WIDE_BLOCK = 64, THREAD_ELEMENTS = 64 * 1024 };
 
 typedef struct {

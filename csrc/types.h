@@ -62,6 +62,13 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute);
 #define NPC_RESTRICT
 #endif
 
+/* The rest of a file loops over elements itself: gcc makes vectors of that at -O3, where files that call kernels only grow. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define NPC_VECTORISE _Pragma("GCC optimize(\"O3\")")
+#else
+#define NPC_VECTORISE
+#endif
+
 /* Not inlined, and callers may not count on what registers it leaves alone. */
 #if defined(__GNUC__) && __GNUC__ >= 8 && !defined(__clang__)
 #define NPC_OPAQUE __attribute__((noipa))

@@ -7,6 +7,8 @@
 #include "fold.h"
 #include "parallel.h"
 
+NPC_VECTORISE
+
 /* Elements `stride` bytes apart become neighbours. */
 typedef void copy_row(char *target, const char *source, int64_t stride, int64_t count);
 

@@ -5,6 +5,8 @@
 #include "../parallel.h"
 #include "weights.h"
 
+NPC_VECTORISE
+
 int64_t npc_blocked_outputs(const npc_plan *plan) {
     return npc_round_up(npc_group_outputs(&plan->problem), plan->kernels->lanes);
 }

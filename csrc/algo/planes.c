@@ -4,6 +4,8 @@
 
 #include "../convert.h"
 
+NPC_VECTORISE
+
 static int64_t greatest_common_divisor(int64_t a, int64_t b) {
     while (b) {
         const int64_t rest = a % b;

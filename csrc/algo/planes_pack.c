@@ -4,6 +4,8 @@
 #include "../convert.h"
 #include "planes.h"
 
+NPC_VECTORISE
+
 /* Pixels under a band and a block of taps that lie inside the input. */
 typedef struct {
     int64_t row, rows, column, columns;

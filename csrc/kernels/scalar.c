@@ -1,6 +1,8 @@
 /* Plain C for every compute type: what an ISA without kernels for a type falls back to. */
 #include "kernels.h"
 
+NPC_VECTORISE
+
 #define LANES_IN_PLAIN_C 4
 
 #define T float

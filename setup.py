@@ -30,6 +30,11 @@ from setuptools.errors import BaseError, CCompilerError, CompileError
 # One line an instruction set of csrc/kernels/isa_list.inc: flags for gcc and clang, flags for MSVC, and the
 # condition by which the compiler shows that it targets a processor that can have it.
 ISA_FLAGS = {
+    "amx": (
+        "-mamx-tile -mamx-bf16 -mavx512bf16 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mf16c",
+        "/arch:AVX512",
+        "defined(__AMX_BF16__) && defined(__linux__)",  # elsewhere none asks the system for leave
+    ),
     "avx512": (
         "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mf16c",
         "/arch:AVX512",

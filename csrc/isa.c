@@ -32,5 +32,7 @@ const npc_isa *npc_find_isa(const char *name) {
 }
 
 const npc_kernels *npc_kernels_of(const npc_isa *isa, npc_compute compute) {
-    return isa->compute[compute] ? isa->compute[compute] : npc_isa_scalar.compute[compute];
+    for (; isa; isa = isa->extends)
+        if (isa->compute[compute]) return isa->compute[compute];
+    return npc_isa_scalar.compute[compute];
 }

@@ -1,5 +1,6 @@
 /* How winograd.c cuts a problem, and what that costs. */
 #include "blocked.h"
+#include "implicit_gemm.h"
 #include "winograd.h"
 
 enum {
@@ -288,4 +289,10 @@ double npc_winograd_direct_cycles(const npc_plan *plan) {
     const double direct =
         pieces * (tap * inputs * taps * outputs * wide + pack + 11 * outputs / lanes * pixels) + 800;
     return (blocked < direct ? blocked : direct) + read;
+}
+
+double npc_winograd_plain_cycles(const npc_plan *plan) {
+    const double direct = npc_winograd_direct_cycles(plan);
+    const double gemm = npc_implicit_gemm_applicable(plan) ? direct : npc_implicit_gemm_cycles(plan);
+    return gemm < direct ? gemm : direct;
 }

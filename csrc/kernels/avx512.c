@@ -243,9 +243,9 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #include "template.inc"
 
 const npc_isa npc_isa_avx512 = {
-    "avx512",
-    {[NPC_COMPUTE_f32] = &kernels_f32,
-     [NPC_COMPUTE_f64] = &kernels_f64,
-     [NPC_COMPUTE_u32] = &kernels_u32,
-     [NPC_COMPUTE_u64] = &kernels_u64},
+    .name = "avx512",
+    .compute = {[NPC_COMPUTE_f32] = &kernels_f32,
+                [NPC_COMPUTE_f64] = &kernels_f64,
+                [NPC_COMPUTE_u32] = &kernels_u32,
+                [NPC_COMPUTE_u64] = &kernels_u64},
 };

@@ -99,6 +99,23 @@
  *   in order of r, NPC_FFT_RUN of them at a time. Points of the output follow one another: vectors of real parts, then as many of imaginary parts.
  * - finish: adds the bias to `count` vectors and clips them, in place; returns whether all were finite before.
  *
+ * pieces: float32 products on units that multiply tiles of bfloat16, NULL where an ISA has none. A number x is the sum of three pieces
+ * of 8 bits, rounded to nearest: bfloat16(x), that of the rest, and that of the rest of it. The product of two numbers is that of
+ * their pieces but for small * middle, middle * small and small * small, at most 2^-24 of it; products are summed in float32, numbers below 2^-126 count as zeros.
+ * - begin, end: around all calls of `product`, on the same thread.
+ * - pixels: splits `count` pixels of up to CHANNELS channels, source_stride apart, times `scale`. A tile is TILE pixels of all channels, each
+ *   two neighbouring channels a word: words of a pair of channels follow one another or, where `turned`, those of a pixel. Pieces of
+ *   a tile lie `piece` apart, tiles `tile`. Channels that are missing and pixels outside [from, to) are zeros, never read. Returns the bits of the largest magnitude, before it was scaled.
+ * - weights: the same of up to CHANNELS channels of one output, `stride` apart: the words of an output of a tile follow one another. Pieces
+ *   lie STEP_BYTES / PIECES apart.
+ * - turn: TILE x TILE words of such a tile, in place.
+ * - product[o - 1][p - 1]: o tiles of outputs x p tiles of pixels,
+ *       sums[m][j] = sum over steps s of the products of weights[s], STEP_BYTES for each, and the pixels offsets[s] further
+ *   as a block of o * TILE rows, p * TILE pixels of a row, which has 2 * TILE. Either the pixels are turned, and lie `row` apart, or the
+ *   weights are.
+ * - finish: target[m * target_stride + j] = sums[m][j] * factors[m] + bias[m], clipped, for j < count <= 2 * TILE; returns whether all were
+ *   finite before. `piece`, `tile` and offsets count bytes.
+ *
  * All strides and offsets count elements of the compute type.
  */
 #ifndef NPC_KERNELS_H
@@ -364,6 +381,50 @@ typedef struct {
     int (*finish)(const npc_fft_finish *run);
 } npc_fft;
 
+enum { NPC_PIECES = 3, NPC_PIECES_TILE = 16, NPC_PIECES_CHANNELS = 32 };
+enum { NPC_PIECES_STEP_BYTES = NPC_PIECES * 2 * NPC_PIECES_TILE * NPC_PIECES_CHANNELS * 2 };
+
+typedef struct {
+    const float *source;
+    char *target;
+    int64_t channels, count, source_stride, from, to;
+    int64_t piece, tile;
+    float scale;
+    int turned;
+} npc_pieces_pixels;
+
+typedef struct {
+    const float *source;
+    char *target;
+    int64_t channels, stride;
+    float scale;
+} npc_pieces_weights;
+
+typedef struct {
+    const char *weights, *pixels;
+    const int64_t *offsets;
+    float *sums;
+    int64_t steps, row, piece, tile;
+    int turned; /* the pixels */
+} npc_pieces_product;
+
+typedef struct {
+    const float *sums, *factors, *bias;
+    float *target;
+    int64_t outputs, count, target_stride;
+    int clip;
+    float low, high;
+} npc_pieces_finish;
+
+typedef struct {
+    void (*begin)(void), (*end)(void);
+    uint32_t (*pixels)(const npc_pieces_pixels *run);
+    uint32_t (*weights)(const npc_pieces_weights *run);
+    void (*turn)(char *tile);
+    void (*product[2][2])(const npc_pieces_product *block);
+    int (*finish)(const npc_pieces_finish *run);
+} npc_pieces;
+
 /* What an ISA offers for one compute type: gemm[m - 1][v - 1] for m <= rows and v <= vectors, stencils of 1, 2, 4 ... rows
  * up to stencil_rows. */
 typedef struct {
@@ -386,10 +447,13 @@ typedef struct {
     npc_fft fft;
 } npc_kernels;
 
-typedef struct {
+typedef struct npc_isa npc_isa;
+struct npc_isa {
     const char *name;
-    const npc_kernels *compute[NPC_COMPUTE_COUNT]; /* NULL: as the scalar ISA */
-} npc_isa;
+    const npc_kernels *compute[NPC_COMPUTE_COUNT]; /* NULL: as the ISA it extends */
+    const npc_isa *extends; /* NULL: the scalar one */
+    const npc_pieces *pieces;
+};
 
 #define NPC_ISA(name) extern const npc_isa npc_isa_##name;
 #include "isa_list.inc"

@@ -47,10 +47,10 @@ NPC_VECTORISE
 #include "plain.inc"
 
 const npc_isa npc_isa_scalar = {
-    "scalar",
-    {[NPC_COMPUTE_f32] = &kernels_f32,
-     [NPC_COMPUTE_f64] = &kernels_f64,
-     [NPC_COMPUTE_u32] = &kernels_u32,
-     [NPC_COMPUTE_u64] = &kernels_u64,
-     [NPC_COMPUTE_ld] = &kernels_ld},
+    .name = "scalar",
+    .compute = {[NPC_COMPUTE_f32] = &kernels_f32,
+                [NPC_COMPUTE_f64] = &kernels_f64,
+                [NPC_COMPUTE_u32] = &kernels_u32,
+                [NPC_COMPUTE_u64] = &kernels_u64,
+                [NPC_COMPUTE_ld] = &kernels_ld},
 };

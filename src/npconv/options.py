@@ -96,7 +96,7 @@ class options(ContextDecorator):
         of the NumPy backend use as many as the BLAS library of NumPy is set to.
     backend : {"compiled", "numpy"}, optional
     isa : str, optional
-        The instruction set of the compiled backend, such as "avx512", "avx2", "neon" or "scalar".
+        The instruction set of the compiled backend, such as "amx", "avx512", "avx2" or "scalar".
     algorithm : str, optional
         An algorithm as `explain` names it. A call that it does not apply to raises ValueError.
     precision : {"fast", "strict"}, optional

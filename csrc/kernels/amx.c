@@ -1,0 +1,228 @@
+/* AMX: the kernels `pieces` of kernels.h, beside those of AVX-512. */
+#include <immintrin.h>
+
+#include "kernels.h"
+
+enum {
+    TILE = NPC_PIECES_TILE,
+    ROW_BYTES = 64,
+    TILE_BYTES = TILE * ROW_BYTES,
+    AHEAD = 256, /* bytes of a row of pixels that are asked for before they are read */
+};
+
+_Static_assert(NPC_PIECES_STEP_BYTES == NPC_PIECES * 2 * TILE_BYTES, "two tiles of outputs a step");
+
+/* As LDTILECFG reads it. */
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+
+/* Constant: gcc does not see that the instruction reads all of it. */
+static const tile_config config = {
+    .palette = 1,
+    .row_bytes = {ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES},
+    .rows = {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE}};
+
+static void begin(void) { _tile_loadconfig(&config); }
+
+static void end(void) { _tile_release(); }
+
+NPC_INLINE __mmask16 first_lanes(int64_t count) {
+    return count >= 16 ? (__mmask16)0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
+}
+
+NPC_INLINE __m512i magnitudes(__m512 v) {
+    return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
+}
+
+/* TILE x TILE words: rows become columns. */
+static NPC_NOINLINE void turn_words(const char *source, int64_t source_row, char *target,
+                                    int64_t target_row) {
+    __m512i v[TILE], w[TILE];
+    NPC_UNROLL
+    for (int i = 0; i < TILE; i++) v[i] = _mm512_loadu_si512(source + i * source_row);
+    NPC_UNROLL
+    for (int i = 0; i < TILE; i += 2) {
+        w[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        w[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    NPC_UNROLL
+    for (int i = 0; i < TILE; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(w[i], w[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(w[i], w[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(w[i + 1], w[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(w[i + 1], w[i + 3]);
+    }
+    /* v[4 * i + j] has column 4 * q + j of rows 4 * i and on in its quarter q. */
+    NPC_UNROLL
+    for (int j = 0; j < 4; j++) {
+        const __m512i a = _mm512_shuffle_i32x4(v[j], v[4 + j], 0x88),
+                      b = _mm512_shuffle_i32x4(v[j], v[4 + j], 0xdd);
+        const __m512i c = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0x88),
+                      d = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0xdd);
+        _mm512_storeu_si512(target + j * target_row, _mm512_shuffle_i32x4(a, c, 0x88));
+        _mm512_storeu_si512(target + (4 + j) * target_row, _mm512_shuffle_i32x4(b, d, 0x88));
+        _mm512_storeu_si512(target + (8 + j) * target_row, _mm512_shuffle_i32x4(a, c, 0xdd));
+        _mm512_storeu_si512(target + (12 + j) * target_row, _mm512_shuffle_i32x4(b, d, 0xdd));
+    }
+}
+
+static void turn(char *tile) { turn_words(tile, ROW_BYTES, tile, ROW_BYTES); }
+
+/* Pieces of two vectors: in both halves of a row, or their lanes alternating. */
+NPC_INLINE void split(__m512 low, __m512 high, char *target, int64_t piece, int alternate) {
+    const __m512i halves = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
+                                            7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    NPC_UNROLL
+    for (int i = 0; i < NPC_PIECES; i++, target += piece) {
+        const __m512i row = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+        const __m512i pairs = _mm512_permutexvar_epi16(halves, row);
+        _mm512_storeu_si512(target, alternate ? pairs : row);
+        low = _mm512_sub_ps(low, _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)));
+        high = _mm512_sub_ps(high, _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536))));
+    }
+}
+
+static uint32_t pixels(const npc_pieces_pixels *run) {
+    const __m512 scale = _mm512_set1_ps(run->scale);
+    __m512i largest = _mm512_setzero_si512(), kept[NPC_PIECES][TILE];
+    char *target = run->target;
+    for (int64_t at = 0; at < run->count; at += TILE, target += run->tile) {
+        char *rows = run->turned ? (char *)kept : target;
+        const int64_t piece = run->turned ? TILE_BYTES : run->piece;
+        const __mmask16 mask = (__mmask16)(first_lanes(run->to - at) & ~first_lanes(run->from - at));
+        const float *source = run->source + at;
+        for (int c = 0; c < NPC_PIECES_CHANNELS;
+             c += 2, rows += ROW_BYTES, source += 2 * run->source_stride) {
+            const __m512 low = _mm512_maskz_loadu_ps(c < run->channels ? mask : 0, source);
+            const __m512 high =
+                _mm512_maskz_loadu_ps(c + 1 < run->channels ? mask : 0, source + run->source_stride);
+            NPC_PREFETCH((const char *)source + AHEAD);
+            NPC_PREFETCH((const char *)(source + run->source_stride) + AHEAD);
+            largest = _mm512_max_epu32(largest, _mm512_max_epu32(magnitudes(low), magnitudes(high)));
+            split(_mm512_mul_ps(low, scale), _mm512_mul_ps(high, scale), rows, piece, 1);
+        }
+        for (int i = 0; i < NPC_PIECES && run->turned; i++)
+            turn_words((char *)kept[i], ROW_BYTES, target + i * run->piece, ROW_BYTES);
+    }
+    return _mm512_reduce_max_epu32(largest);
+}
+
+static uint32_t weights(const npc_pieces_weights *run) {
+    const __m512 scale = _mm512_set1_ps(run->scale);
+    const __m512i places =
+        _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                           _mm512_set1_epi32((int)run->stride));
+    __m512 half[2];
+    NPC_UNROLL
+    for (int i = 0; i < 2; i++) {
+        const __mmask16 mask = first_lanes(run->channels - i * TILE);
+        const float *source = run->source + i * TILE * run->stride;
+        half[i] = run->stride == 1
+                      ? _mm512_maskz_loadu_ps(mask, source)
+                      : _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, places, source, sizeof(float));
+    }
+    split(_mm512_mul_ps(half[0], scale), _mm512_mul_ps(half[1], scale), run->target,
+          NPC_PIECES_STEP_BYTES / NPC_PIECES, 0);
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(magnitudes(half[0]), magnitudes(half[1])));
+}
+
+/* Sums are tiles 0 to 3, `rows` 4 and 5 and `columns` 6 and 7: outputs and pixels or, where these are turned, the other way round. */
+#define MULTIPLY(column, first, second)                                                                      \
+    _tile_dpbf16ps(first, 4, column);                                                                        \
+    if (rows > 1) _tile_dpbf16ps(second, 5, column);
+
+/* One piece of the rows with the first `count` of the columns. */
+#define MULTIPLY_PIECE(i, count)                                                                             \
+    _tile_loadd(4, row + (i) * row_piece, row_bytes);                                                        \
+    if (rows > 1) _tile_loadd(5, row + (i) * row_piece + row_tile, row_bytes);                               \
+    NPC_UNROLL                                                                                               \
+    for (int p = 0; p < (count); p++) {                                                                      \
+        _tile_loadd(6, column + p * column_piece, ROW_BYTES);                                                \
+        MULTIPLY(6, 0, 2)                                                                                    \
+        if (columns > 1) {                                                                                   \
+            _tile_loadd(7, column + p * column_piece + column_tile, ROW_BYTES);                              \
+            MULTIPLY(7, 1, 3)                                                                                \
+        }                                                                                                    \
+    }
+
+NPC_INLINE void multiply(const npc_pieces_product *given, const int rows, const int columns) {
+    enum { WEIGHT_PIECE = NPC_PIECES_STEP_BYTES / NPC_PIECES, SUM_ROW = 2 * ROW_BYTES };
+    const npc_pieces_product block = *given;
+    const int64_t row_piece = block.turned ? block.piece : WEIGHT_PIECE,
+                  column_piece = block.turned ? WEIGHT_PIECE : block.piece;
+    const int64_t row_tile = block.turned ? block.tile : TILE_BYTES,
+                  column_tile = block.turned ? TILE_BYTES : block.tile;
+    const int64_t row_bytes = block.turned ? block.row : ROW_BYTES;
+    float kept[4 * TILE * TILE];
+    float *sums = block.turned ? kept : block.sums;
+    const char *weight = block.weights;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t s = 0; s < block.steps; s++, weight += NPC_PIECES_STEP_BYTES) {
+        const char *pixel = block.pixels + block.offsets[s];
+        const char *row = block.turned ? pixel : weight, *column = block.turned ? weight : pixel;
+        MULTIPLY_PIECE(0, 3)
+        MULTIPLY_PIECE(1, 2)
+        MULTIPLY_PIECE(2, 1)
+    }
+    _tile_stored(0, sums, SUM_ROW);
+    if (columns > 1) _tile_stored(1, sums + TILE, SUM_ROW);
+    if (rows > 1) _tile_stored(2, sums + 2 * TILE * TILE, SUM_ROW);
+    if (rows > 1 && columns > 1) _tile_stored(3, sums + 2 * TILE * TILE + TILE, SUM_ROW);
+    for (int i = 0; i < rows * columns && block.turned; i++) {
+        const int r = i / columns, c = i % columns;
+        turn_words((const char *)(sums + (r * 2 * TILE + c) * TILE), SUM_ROW,
+                   (char *)(block.sums + (c * 2 * TILE + r) * TILE), SUM_ROW);
+    }
+}
+
+static void multiply_11(const npc_pieces_product *block) { multiply(block, 1, 1); }
+static void multiply_22(const npc_pieces_product *block) { multiply(block, 2, 2); }
+static void multiply_12(const npc_pieces_product *block) {
+    if (block->turned)
+        multiply(block, 2, 1);
+    else
+        multiply(block, 1, 2);
+}
+static void multiply_21(const npc_pieces_product *block) {
+    if (block->turned)
+        multiply(block, 1, 2);
+    else
+        multiply(block, 2, 1);
+}
+
+static int finish(const npc_pieces_finish *run) {
+    const __m512 low = _mm512_set1_ps(run->low), high = _mm512_set1_ps(run->high), zero = _mm512_setzero_ps();
+    const __mmask16 masks[2] = {first_lanes(run->count), first_lanes(run->count - TILE)};
+    const float *sums = run->sums;
+    float *target = run->target;
+    __m512 finite = zero; /* times zero what is not becomes NaN */
+    for (int64_t m = 0; m < run->outputs; m++, sums += 2 * TILE, target += run->target_stride) {
+        const __m512 factor = _mm512_set1_ps(run->factors[m]), bias = _mm512_set1_ps(run->bias[m]);
+        NPC_UNROLL
+        for (int i = 0; i < 2; i++) {
+            __m512 v = _mm512_fmadd_ps(_mm512_loadu_ps(sums + i * TILE), factor, bias);
+            finite = _mm512_mask3_fmadd_ps(v, zero, finite, masks[i]);
+            if (run->clip) v = _mm512_min_ps(high, _mm512_max_ps(low, v)); /* a NaN stays */
+            _mm512_mask_storeu_ps(target + i * TILE, masks[i], v);
+        }
+    }
+    return _mm512_cmp_ps_mask(finite, finite, _CMP_UNORD_Q) == 0;
+}
+
+static const npc_pieces pieces = {
+    .begin = begin,
+    .end = end,
+    .pixels = pixels,
+    .weights = weights,
+    .turn = turn,
+    .product = {{multiply_11, multiply_12}, {multiply_21, multiply_22}},
+    .finish = finish,
+};
+
+const npc_isa npc_isa_amx = {.name = "amx", .extends = &npc_isa_avx512, .pieces = &pieces};

@@ -3,7 +3,9 @@
 
 enum {
     BAND_BYTES = 768
-        << 10, /* of pixels in pieces: with a block's weights they stay in a second-level cache */
+        << 10, /* of pixels in pieces: with a block's weights they stay in a second-level cache, */
+    FEW_BAND_BYTES = 384 << 10, /* and with all weights and more of the result, where weights are few */
+    FEW_WEIGHT_BYTES = 256 << 10,
     MOST_BAND_BYTES = 3 << 20,
     BAND_PIXELS = 1024, /* of more there are bands for several threads */
     WEIGHT_BYTES = 3 << 19,
@@ -62,25 +64,30 @@ static int64_t count_bands(int64_t all, int64_t most) {
     return bands > 1 && bands % 2 && bands < all ? bands + 1 : bands;
 }
 
-/* The most of `all` whose bytes, `each` apart from those of one, fit a band. */
-static int64_t fitting(double one, double two, int64_t all) {
-    const double each = two - one;
-    if (one + each * (double)(all - 1) <= BAND_BYTES) return all;
-    return one >= BAND_BYTES ? 1 : 1 + (int64_t)((BAND_BYTES - one) / each);
+static double weight_bytes(const npc_problem *problem) {
+    return (double)npc_implicit_gemm_blocks(problem) * (double)npc_implicit_gemm_steps(problem) *
+           NPC_PIECES_STEP_BYTES;
+}
+
+/* The most of `all` that fit a band, which takes so many bytes with one and with two of them. */
+static int64_t fitting(const npc_problem *problem, double one, double two, int64_t all) {
+    const double most = weight_bytes(problem) < FEW_WEIGHT_BYTES ? FEW_BAND_BYTES : BAND_BYTES;
+    if (one + (two - one) * (double)(all - 1) <= most) return all;
+    return one >= most ? 1 : 1 + (int64_t)((most - one) / (two - one));
 }
 
 /* The number of threads must not decide on bands, whose pixels are scaled together. */
 static void choose_band(const npc_problem *problem, npc_implicit_gemm_recipe *r) {
     const int64_t rows = npc_rows(problem).output, columns = npc_columns(problem).output;
     const int64_t tiles = npc_ceil_div(columns, NPC_GEMM_BLOCK);
-    const int64_t wide =
-        fitting(band_bytes(problem, 1, NPC_GEMM_BLOCK), band_bytes(problem, 1, 2 * NPC_GEMM_BLOCK), tiles);
+    const int64_t wide = fitting(problem, band_bytes(problem, 1, NPC_GEMM_BLOCK),
+                                 band_bytes(problem, 1, 2 * NPC_GEMM_BLOCK), tiles);
     const int64_t most = npc_min(wide, BAND_PIXELS / NPC_GEMM_BLOCK);
     r->column_bands = wide < tiles || tiles > 2 * most || rows == 1 ? count_bands(tiles, most) : 1;
     r->band_columns = npc_min(columns, npc_ceil_div(tiles, r->column_bands) * NPC_GEMM_BLOCK);
     r->column_bands = npc_ceil_div(columns, r->band_columns);
-    const int64_t high =
-        fitting(band_bytes(problem, 1, r->band_columns), band_bytes(problem, 2, r->band_columns), rows);
+    const int64_t high = fitting(problem, band_bytes(problem, 1, r->band_columns),
+                                 band_bytes(problem, 2, r->band_columns), rows);
     r->row_bands = count_bands(rows, npc_min(high, BAND_PIXELS / r->band_columns));
     r->band_rows = npc_ceil_div(rows, r->row_bands);
     r->row_bands = npc_ceil_div(rows, r->band_rows);
@@ -162,11 +169,10 @@ double npc_implicit_gemm_cycles(const npc_plan *plan) {
     const item_cycles cycles = cycles_of(problem, &r);
     const double weights =
         (double)problem->output_channels * (double)npc_group_inputs(problem) * (double)npc_taps(problem);
-    const double fresh = plan->prepacked ? 0 : weights * (npc_taps(problem) == 1 ? 1.9 : 2.9);
+    const double fresh = plan->prepacked ? 0 : weights * (npc_taps(problem) == 1 ? 1.7 : 2.2);
     const double blocks = (double)npc_implicit_gemm_blocks(problem);
-    const double block_bytes = (double)npc_implicit_gemm_steps(problem) * NPC_PIECES_STEP_BYTES;
     /* More weights than a second-level cache holds come from the last one for every band. */
-    const double read = blocks * block_bytes > WEIGHT_BYTES ? 0.05 * block_bytes : 0;
+    const double bytes = weight_bytes(problem), read = bytes > WEIGHT_BYTES ? 0.05 * bytes : 0;
     return ONE_A_CYCLE *
-           ((double)bands_of(problem, &r) * (cycles.pixels + blocks * (cycles.block + read)) + fresh + 3000);
+           ((double)bands_of(problem, &r) * (cycles.pixels + blocks * cycles.block + read) + fresh + 3000);
 }

@@ -5,7 +5,10 @@
 #include "implicit_gemm.h"
 #include "weights.h"
 
-enum { TAPS = 64 }; /* of weights that do not lie plainly, at a time */
+enum {
+    TAPS = 16, /* of weights that do not lie plainly, at a time */
+    ROWS = NPC_GEMM_BLOCK * NPC_PIECES_CHANNELS * TAPS,
+};
 
 float npc_implicit_gemm_scale(uint32_t largest) {
     enum { BIAS = 127, LEAST = -40, MOST = 126 };
@@ -40,65 +43,57 @@ typedef struct {
     int plain;
 } pack_job;
 
-/* All kernels of an output channel, or rows of zeros beyond the last; returns the bits of the largest weight. */
-static uint32_t pack_output(const pack_job *job, int64_t k, char *target, float scale) {
+/* A block of output channels, by way of rows in compute type where they do not lie so. */
+static void pack_block(const pack_job *job, npc_pieces_weights run, int64_t first) {
     const npc_problem *problem = &job->plan->problem;
-    const int64_t inputs = npc_group_inputs(problem), taps = npc_taps(problem);
-    const int64_t channels = k < 0 ? 0 : inputs;
-    float rows[NPC_PIECES_CHANNELS * TAPS];
-    uint32_t largest = 0;
+    const int64_t inputs = npc_group_inputs(problem), taps = npc_taps(problem),
+                  reduction = npc_reduction(problem);
+    float rows[ROWS];
+    run.source = rows;
     for (int64_t c = 0; c < inputs; c += NPC_PIECES_CHANNELS)
-        for (int64_t first = 0, some; first < taps; first += some) {
-            npc_pieces_weights run = {.channels = npc_min(NPC_PIECES_CHANNELS, channels - c), .scale = scale};
-            const int64_t at = k * npc_reduction(problem) + c * taps + first;
-            some = npc_min(taps - first, job->plain ? taps : TAPS);
-            run.stride = job->plain ? taps : some;
-            run.source = job->plain ? (const float *)(const void *)job->weight->data + at : rows;
-            for (int64_t i = 0; i < run.channels && !job->plain; i++)
-                npc_weights_load(problem, job->weight, at + i * taps, some, rows + i * some);
-            for (int64_t t = 0; t < some; t++, target += NPC_PIECES_STEP_BYTES, run.source++) {
-                run.target = target;
-                const uint32_t found = job->plan->isa->pieces->weights(&run);
-                largest = found > largest ? found : largest;
-            }
+        for (int64_t t = 0; t < taps; t += run.taps, run.target += run.taps * NPC_PIECES_STEP_BYTES) {
+            const int64_t at = first * reduction + c * taps + t;
+            run.channels = npc_min(NPC_PIECES_CHANNELS, inputs - c);
+            run.taps = job->plain ? taps : npc_min(TAPS, taps - t);
+            run.channel_stride = job->plain ? taps : run.taps;
+            run.output_stride = job->plain ? reduction : run.channels * run.taps;
+            if (job->plain) run.source = (const float *)(const void *)job->weight->data + at;
+            for (int64_t i = 0; i < run.outputs * run.channels && !job->plain; i++)
+                npc_weights_load(problem, job->weight,
+                                 at + i / run.channels * reduction + i % run.channels * taps, run.taps,
+                                 rows + i * run.taps);
+            job->plan->isa->pieces->weights(&run);
         }
-    return largest;
 }
 
 static void pack_item(void *context, int64_t index, int thread) {
-    enum { ROW_BYTES = 2 * NPC_PIECES_CHANNELS };
     const pack_job *job = context;
     const npc_problem *problem = &job->plan->problem;
-    const int64_t outputs = npc_group_outputs(problem),
-                  wide = npc_implicit_gemm_blocks(problem) * NPC_GEMM_BLOCK;
-    const int64_t group = index / wide, k = index % wide;
-    const int64_t channel = k < outputs ? group * outputs + k : -1;
-    float *factors = (float *)(void *)job->packed;
-    char *target = job->packed + npc_implicit_gemm_factor_bytes(problem) +
-                   index / NPC_GEMM_BLOCK * npc_implicit_gemm_steps(problem) * NPC_PIECES_STEP_BYTES +
-                   index % NPC_GEMM_BLOCK * ROW_BYTES;
+    const int64_t outputs = npc_group_outputs(problem), blocks = npc_implicit_gemm_blocks(problem);
+    const int64_t k = index % blocks * NPC_GEMM_BLOCK, first = index / blocks * outputs + k;
+    float *factors = (float *)(void *)job->packed + index * NPC_GEMM_BLOCK, scales[NPC_GEMM_BLOCK];
+    uint32_t largest[NPC_GEMM_BLOCK] = {0};
+    int scaled = 0;
+    const npc_pieces_weights run = {.target =
+                                        job->packed + npc_implicit_gemm_factor_bytes(problem) +
+                                        index * npc_implicit_gemm_steps(problem) * NPC_PIECES_STEP_BYTES,
+                                    .outputs = npc_min(NPC_GEMM_BLOCK, outputs - k),
+                                    .scales = scales,
+                                    .largest = largest,
+                                    .turned = npc_implicit_gemm_turns(problem)};
     (void)thread;
-    const float scale = npc_implicit_gemm_scale(pack_output(job, channel, target, 1));
-    factors[index] = 1 / scale;
-    if (scale != 1) pack_output(job, channel, target, scale);
-}
-
-/* Where pixels are not. */
-static void turn_block(void *context, int64_t index, int thread) {
-    enum { TILE_BYTES = NPC_PIECES_STEP_BYTES / NPC_PIECES / 2 };
-    const pack_job *job = context;
-    const int64_t bytes = npc_implicit_gemm_steps(&job->plan->problem) * NPC_PIECES_STEP_BYTES;
-    char *block = job->packed + npc_implicit_gemm_factor_bytes(&job->plan->problem) + index * bytes;
-    (void)thread;
-    for (char *tile = block; tile < block + bytes; tile += TILE_BYTES) job->plan->isa->pieces->turn(tile);
+    for (int i = 0; i < NPC_GEMM_BLOCK; i++) scales[i] = 1;
+    pack_block(job, run, first);
+    for (int i = 0; i < NPC_GEMM_BLOCK; i++) {
+        scales[i] = npc_implicit_gemm_scale(largest[i]);
+        factors[i] = 1 / scales[i];
+        scaled |= scales[i] != 1;
+    }
+    if (scaled) pack_block(job, run, first);
 }
 
 void npc_implicit_gemm_pack(const npc_plan *plan, const npc_tensor *weight, void *packed) {
     const npc_problem *problem = &plan->problem;
     pack_job job = {plan, weight, packed, npc_weights_lie_plainly(problem, weight)};
-    npc_parallel_for(plan->threads, problem->groups * npc_implicit_gemm_blocks(problem) * NPC_GEMM_BLOCK,
-                     pack_item, &job);
-    if (npc_implicit_gemm_turns(problem))
-        npc_parallel_for(plan->threads, problem->groups * npc_implicit_gemm_blocks(problem), turn_block,
-                         &job);
+    npc_parallel_for(plan->threads, problem->groups * npc_implicit_gemm_blocks(problem), pack_item, &job);
 }

@@ -7,6 +7,7 @@ enum {
     TILE = NPC_PIECES_TILE,
     ROW_BYTES = 64,
     TILE_BYTES = TILE * ROW_BYTES,
+    ALL = 0xffff, /* lanes */
     AHEAD = 256, /* bytes of a row of pixels that are asked for before they are read */
 };
 
@@ -33,16 +34,13 @@ NPC_INLINE __mmask16 first_lanes(int64_t count) {
     return count >= 16 ? (__mmask16)0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
 }
 
-NPC_INLINE __m512i magnitudes(__m512 v) {
-    return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
-}
-
-/* TILE x TILE words: rows become columns. */
-static NPC_NOINLINE void turn_words(const char *source, int64_t source_row, char *target,
-                                    int64_t target_row) {
+/* Rows of up to TILE words become columns of TILE: those that are masked or missing are zeros, never read. */
+static NPC_NOINLINE void turn_words(const char *source, int64_t source_row, int64_t rows, __mmask16 mask,
+                                    char *target, int64_t target_row) {
     __m512i v[TILE], w[TILE];
     NPC_UNROLL
-    for (int i = 0; i < TILE; i++) v[i] = _mm512_loadu_si512(source + i * source_row);
+    for (int i = 0; i < TILE; i++)
+        v[i] = _mm512_maskz_loadu_epi32(i < rows ? mask : 0, source + i * source_row);
     NPC_UNROLL
     for (int i = 0; i < TILE; i += 2) {
         w[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
@@ -69,8 +67,6 @@ static NPC_NOINLINE void turn_words(const char *source, int64_t source_row, char
     }
 }
 
-static void turn(char *tile) { turn_words(tile, ROW_BYTES, tile, ROW_BYTES); }
-
 /* Pieces of two vectors: in both halves of a row, or their lanes alternating. */
 NPC_INLINE void split(__m512 low, __m512 high, char *target, int64_t piece, int alternate) {
     const __m512i halves = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
@@ -85,9 +81,16 @@ NPC_INLINE void split(__m512 low, __m512 high, char *target, int64_t piece, int 
     }
 }
 
+/* The larger magnitudes; a NaN is not larger. */
+NPC_INLINE __m512 larger(__m512 a, __m512 b) { return _mm512_range_ps(a, b, 0xb); }
+
+NPC_INLINE uint32_t largest_bits(__m512 v) { return _mm512_reduce_max_epu32(_mm512_castps_si512(v)); }
+
 static uint32_t pixels(const npc_pieces_pixels *run) {
     const __m512 scale = _mm512_set1_ps(run->scale);
-    __m512i largest = _mm512_setzero_si512(), kept[NPC_PIECES][TILE];
+    const int scales = run->scale != 1;
+    __m512 largest = _mm512_setzero_ps();
+    __m512i kept[NPC_PIECES][TILE];
     char *target = run->target;
     for (int64_t at = 0; at < run->count; at += TILE, target += run->tile) {
         char *rows = run->turned ? (char *)kept : target;
@@ -96,37 +99,57 @@ static uint32_t pixels(const npc_pieces_pixels *run) {
         const float *source = run->source + at;
         for (int c = 0; c < NPC_PIECES_CHANNELS;
              c += 2, rows += ROW_BYTES, source += 2 * run->source_stride) {
-            const __m512 low = _mm512_maskz_loadu_ps(c < run->channels ? mask : 0, source);
-            const __m512 high =
+            __m512 low = _mm512_maskz_loadu_ps(c < run->channels ? mask : 0, source);
+            __m512 high =
                 _mm512_maskz_loadu_ps(c + 1 < run->channels ? mask : 0, source + run->source_stride);
             NPC_PREFETCH((const char *)source + AHEAD);
             NPC_PREFETCH((const char *)(source + run->source_stride) + AHEAD);
-            largest = _mm512_max_epu32(largest, _mm512_max_epu32(magnitudes(low), magnitudes(high)));
-            split(_mm512_mul_ps(low, scale), _mm512_mul_ps(high, scale), rows, piece, 1);
+            largest = larger(largest, larger(low, high));
+            if (scales) {
+                low = _mm512_mul_ps(low, scale);
+                high = _mm512_mul_ps(high, scale);
+            }
+            split(low, high, rows, piece, 1);
         }
         for (int i = 0; i < NPC_PIECES && run->turned; i++)
-            turn_words((char *)kept[i], ROW_BYTES, target + i * run->piece, ROW_BYTES);
+            turn_words((const char *)kept[i], ROW_BYTES, TILE, ALL, target + i * run->piece, ROW_BYTES);
     }
-    return _mm512_reduce_max_epu32(largest);
+    return largest_bits(largest);
 }
 
-static uint32_t weights(const npc_pieces_weights *run) {
-    const __m512 scale = _mm512_set1_ps(run->scale);
-    const __m512i places =
-        _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                           _mm512_set1_epi32((int)run->stride));
-    __m512 half[2];
-    NPC_UNROLL
-    for (int i = 0; i < 2; i++) {
-        const __mmask16 mask = first_lanes(run->channels - i * TILE);
-        const float *source = run->source + i * TILE * run->stride;
-        half[i] = run->stride == 1
-                      ? _mm512_maskz_loadu_ps(mask, source)
-                      : _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, places, source, sizeof(float));
+/* Half a row of a tile is the channels of a tap: of several taps, turned from those of each channel. */
+static void weights_of_output(const npc_pieces_weights *run, int output) {
+    const __m512 scale = _mm512_set1_ps(run->scales[output]);
+    const float *source = run->source + output * run->output_stride;
+    __m512 largest = _mm512_setzero_ps(), half[2][TILE];
+    for (int64_t t = 0; t < run->taps; t += TILE) {
+        const int64_t some = npc_min(TILE, run->taps - t);
+        NPC_UNROLL
+        for (int i = 0; i < 2; i++) {
+            const int64_t channels = output < run->outputs ? npc_clamp(run->channels - i * TILE, 0, TILE) : 0;
+            const float *first = source + i * TILE * run->channel_stride + t;
+            if (run->taps == 1 && run->channel_stride == 1)
+                half[i][0] = _mm512_maskz_loadu_ps(first_lanes(channels), first);
+            else
+                turn_words((const char *)first, run->channel_stride * (int64_t)sizeof *first, channels,
+                           first_lanes(some), (char *)half[i], ROW_BYTES);
+        }
+        char *target = run->target + t * NPC_PIECES_STEP_BYTES + output * ROW_BYTES;
+        for (int64_t tap = 0; tap < some; tap++, target += NPC_PIECES_STEP_BYTES) {
+            const __m512 low = half[0][tap], high = half[1][tap];
+            largest = larger(largest, larger(low, high));
+            split(_mm512_mul_ps(low, scale), _mm512_mul_ps(high, scale), target, 2 * TILE_BYTES, 0);
+        }
     }
-    split(_mm512_mul_ps(half[0], scale), _mm512_mul_ps(half[1], scale), run->target,
-          NPC_PIECES_STEP_BYTES / NPC_PIECES, 0);
-    return _mm512_reduce_max_epu32(_mm512_max_epu32(magnitudes(half[0]), magnitudes(half[1])));
+    const uint32_t found = largest_bits(largest);
+    if (found > run->largest[output]) run->largest[output] = found;
+}
+
+static void weights(const npc_pieces_weights *run) {
+    const char *end = run->target + run->taps * NPC_PIECES_STEP_BYTES;
+    for (int output = 0; output < 2 * TILE; output++) weights_of_output(run, output);
+    for (char *tile = run->target; tile < end && run->turned; tile += TILE_BYTES)
+        turn_words(tile, ROW_BYTES, TILE, ALL, tile, ROW_BYTES);
 }
 
 /* Sums are tiles 0 to 3, `rows` 4 and 5 and `columns` 6 and 7: outputs and pixels or, where these are turned, the other way round. */
@@ -176,7 +199,7 @@ NPC_INLINE void multiply(const npc_pieces_product *given, const int rows, const 
     if (rows > 1 && columns > 1) _tile_stored(3, sums + 2 * TILE * TILE + TILE, SUM_ROW);
     for (int i = 0; i < rows * columns && block.turned; i++) {
         const int r = i / columns, c = i % columns;
-        turn_words((const char *)(sums + (r * 2 * TILE + c) * TILE), SUM_ROW,
+        turn_words((const char *)(sums + (r * 2 * TILE + c) * TILE), SUM_ROW, TILE, ALL,
                    (char *)(block.sums + (c * 2 * TILE + r) * TILE), SUM_ROW);
     }
 }
@@ -220,7 +243,6 @@ static const npc_pieces pieces = {
     .end = end,
     .pixels = pixels,
     .weights = weights,
-    .turn = turn,
     .product = {{multiply_11, multiply_12}, {multiply_21, multiply_22}},
     .finish = finish,
 };

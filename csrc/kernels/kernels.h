@@ -106,13 +106,13 @@
  * - pixels: splits `count` pixels of up to CHANNELS channels, source_stride apart, times `scale`. A tile is TILE pixels of all channels, each
  *   two neighbouring channels a word: words of a pair of channels follow one another or, where `turned`, those of a pixel. Pieces of
  *   a tile lie `piece` apart, tiles `tile`. Channels that are missing and pixels outside [from, to) are zeros, never read. Returns the bits of the largest magnitude, before it was scaled.
- * - weights: the same of up to CHANNELS channels of one output, `stride` apart: the words of an output of a tile follow one another. Pieces
- *   lie STEP_BYTES / PIECES apart.
- * - turn: TILE x TILE words of such a tile, in place.
+ * - weights: splits the weights of up to CHANNELS channels, channel_stride apart, and `taps` taps, which follow one another, of `outputs` <=
+ *   2 * TILE outputs, output_stride apart, each times its scale. A tap is a step: STEP_BYTES for pieces of two tiles, of which words of
+ *   an output follow one another or, where `turned`, those of a pair of channels. What is missing are zeros. largest[m] becomes
+ *   the bits of an output's largest magnitude, before it was scaled, if that is more.
  * - product[o - 1][p - 1]: o tiles of outputs x p tiles of pixels,
  *       sums[m][j] = sum over steps s of the products of weights[s], STEP_BYTES for each, and the pixels offsets[s] further
- *   as a block of o * TILE rows, p * TILE pixels of a row, which has 2 * TILE. Either the pixels are turned, and lie `row` apart, or the
- *   weights are.
+ *   as a block of o * TILE rows, p * TILE pixels of a row, which has 2 * TILE. Where pixels are turned, and `row` apart, weights are, too.
  * - finish: target[m * target_stride + j] = sums[m][j] * factors[m] + bias[m], clipped, for j < count <= 2 * TILE; returns whether all were
  *   finite before. `piece`, `tile` and offsets count bytes.
  *
@@ -396,8 +396,10 @@ typedef struct {
 typedef struct {
     const float *source;
     char *target;
-    int64_t channels, stride;
-    float scale;
+    int64_t outputs, channels, taps, output_stride, channel_stride;
+    const float *scales;
+    uint32_t *largest;
+    int turned;
 } npc_pieces_weights;
 
 typedef struct {
@@ -419,8 +421,7 @@ typedef struct {
 typedef struct {
     void (*begin)(void), (*end)(void);
     uint32_t (*pixels)(const npc_pieces_pixels *run);
-    uint32_t (*weights)(const npc_pieces_weights *run);
-    void (*turn)(char *tile);
+    void (*weights)(const npc_pieces_weights *run);
     void (*product[2][2])(const npc_pieces_product *block);
     int (*finish)(const npc_pieces_finish *run);
 } npc_pieces;

@@ -31,7 +31,6 @@
 _Static_assert(sizeof(npc_winograd_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
 enum {
-    MOST_WORKSPACE = 8 << 20,
     MOST_OUTER_TAPS = 32,
     LARGEST_STEP = 1 << 16,
     THREAD_CYCLES = 20000, /* or waking a thread costs more than it does */
@@ -57,7 +56,8 @@ const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind
     npc_plan single = *plan;
     single.threads = 1;
     const npc_winograd_recipe r = npc_winograd_cut(&single, kind);
-    if (npc_winograd_thread_bytes(&r) > MOST_WORKSPACE) return "too many input channels for its workspace";
+    if (npc_winograd_thread_bytes(&r) > NPC_WINOGRAD_MOST_BYTES)
+        return "too many input channels for its workspace";
     return NULL;
 }
 

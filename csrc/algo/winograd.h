@@ -4,7 +4,10 @@
 
 #include "algo.h"
 
-enum { NPC_WINOGRAD_HEAD = 64 }; /* bytes of a thread's workspace for its flag */
+enum {
+    NPC_WINOGRAD_HEAD = 64, /* bytes of a thread's workspace for its flag, */
+    NPC_WINOGRAD_MOST_BYTES = 8 << 20, /* and of all of it */
+};
 
 /* How a problem is cut. A tile row lies in one row phase, a dilation's interleaved images, and in all column phases. */
 typedef struct {

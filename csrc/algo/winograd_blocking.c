@@ -35,6 +35,7 @@ typedef struct {
     /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
     double turn, gather, meeting;
     double best, packed_bytes; /* the least time so far; all weights */
+    int fits; /* the workspace of the best so far: one that does not is better than none */
     int64_t full; /* so many tiles are more than a cache holds */
 } search;
 
@@ -77,6 +78,24 @@ static int may_be_fresh(const search *s) { return !s->plan->prepacked && one_sli
 /* Weights come from memory for every band. */
 static int streams(const search *s) { return s->packed_bytes > LAST_CACHE; }
 
+/* What a thread's workspace holds. */
+static void measure(const npc_plan *plan, npc_winograd_recipe *r) {
+    const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(plan->problem.compute);
+    const npc_axis columns = npc_columns(&plan->problem);
+    r->extent = npc_round_up(
+        ((r->columns - 1) * npc_winograd_across(r) + npc_winograd_width(r)) * columns.dilation, lanes);
+    r->point_stride = (r->vectors * r->tiles + 1) * lanes;
+    r->slice_bytes = npc_aligned_bytes(npc_winograd_points(r) * r->point_stride * size);
+    r->pixel_bytes = npc_aligned_bytes(npc_winograd_height(r) * r->extent * lanes * size);
+    r->line_bytes = npc_aligned_bytes(r->extent * lanes * size);
+    r->product_bytes =
+        npc_aligned_bytes(NPC_WINOGRAD_VECTORS * r->tiles * npc_winograd_points(r) * lanes * size);
+    r->weight_bytes =
+        r->fresh ? npc_aligned_bytes(npc_winograd_points(r) *
+                                     (NPC_WINOGRAD_VECTORS * NPC_WINOGRAD_CHANNELS + 1) * lanes * size)
+                 : 0;
+}
+
 /* Takes bands of this shape if they are the best so far. */
 static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     npc_winograd_recipe *r = s->recipe;
@@ -97,13 +116,20 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), largest, gather);
     const int may_share = one_slice(s) && s->plan->threads > 1;
     const double together = may_share ? pack + time_together(s, bands, crowd * mean, gather) : alone;
-    if (s->best > 0 && s->best <= alone && s->best <= together) return;
+    npc_winograd_recipe shape = *r;
+    shape.shared = together < alone;
+    shape.rows = rows;
+    shape.columns = columns;
+    shape.images = images;
+    shape.tiles = tiles;
+    shape.fresh = fresh;
+    measure(s->plan, &shape);
+    const int fits = npc_winograd_thread_bytes(&shape) <= NPC_WINOGRAD_MOST_BYTES;
+    if (s->best > 0 && s->fits >= fits && (s->fits > fits || (s->best <= alone && s->best <= together)))
+        return;
     s->best = alone < together ? alone : together;
-    r->shared = together < alone;
-    r->rows = rows;
-    r->columns = columns;
-    r->images = images;
-    r->tiles = tiles;
+    s->fits = fits;
+    *r = shape;
 }
 
 /* Tiles of a band: many enough for the weights, few enough for the cache, and threads all busy. */
@@ -167,22 +193,9 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
     r.run = plan->threads == 1 ? npc_outer_outputs(problem)
                                : npc_max(npc_ceil_div(npc_outer_outputs(problem), pieces),
                                          npc_min(4, npc_outer_outputs(problem)));
-    r.fresh = may_be_fresh(&s) && bands == 1;
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const int in_order = shape->panels_down == shape->height && shape->panels_across == shape->width;
     r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && s.packed_bytes > BAND_BYTES;
-    r.extent = npc_round_up(
-        ((r.columns - 1) * npc_winograd_across(&r) + npc_winograd_width(&r)) * columns.dilation, lanes);
-    r.point_stride = (vectors * r.tiles + 1) * lanes;
-    r.slice_bytes = npc_aligned_bytes(npc_winograd_points(&r) * r.point_stride * size);
-    r.pixel_bytes = npc_aligned_bytes(npc_winograd_height(&r) * r.extent * lanes * size);
-    r.line_bytes = npc_aligned_bytes(r.extent * lanes * size);
-    r.product_bytes =
-        npc_aligned_bytes(NPC_WINOGRAD_VECTORS * r.tiles * npc_winograd_points(&r) * lanes * size);
-    r.weight_bytes =
-        r.fresh ? npc_aligned_bytes(npc_winograd_points(&r) *
-                                    (NPC_WINOGRAD_VECTORS * NPC_WINOGRAD_CHANNELS + 1) * lanes * size)
-                : 0;
     return r;
 }
 

@@ -1,7 +1,27 @@
 #include "parallel.h"
 
+#if defined(__SSE__) || defined(_M_X64)
+#include <xmmintrin.h>
+
+/* Denormal numbers count as zeros in tasks: Intel's cores take a hundred times as long for a product with one. The caller's
+ * arithmetic stays as it was. */
+static unsigned flush_denormals(void) {
+    enum { FLUSH_TO_ZERO = 1 << 15, DENORMALS_ARE_ZEROS = 1 << 6 };
+    const unsigned before = _mm_getcsr();
+    _mm_setcsr(before | FLUSH_TO_ZERO | DENORMALS_ARE_ZEROS);
+    return before;
+}
+
+static void restore_denormals(unsigned before) { _mm_setcsr(before); }
+#else
+static unsigned flush_denormals(void) { return 0; }
+static void restore_denormals(unsigned before) { (void)before; }
+#endif
+
 static void run_alone(int64_t items, npc_task *task, void *context) {
+    const unsigned before = flush_denormals();
     for (int64_t i = 0; i < items; i++) task(context, i, 0);
+    restore_denormals(before);
 }
 
 #ifdef _OPENMP
@@ -66,7 +86,9 @@ void npc_parallel_for(int threads, int64_t items, npc_task *task, void *context)
 #pragma omp parallel num_threads(threads)
     {
         const int thread = omp_get_thread_num();
+        const unsigned before = flush_denormals();
         for (int i = 0; i < count; i++) run_share(&shares[(thread + i) % count], task, context, thread);
+        restore_denormals(before);
     }
 }
 

@@ -5,7 +5,7 @@
 int npc_cpu_has_scalar(void);
 int npc_cpu_has_avx2(void);   /* with FMA and F16C */
 int npc_cpu_has_avx512(void); /* F, BW, DQ and VL, with the above */
-int npc_cpu_has_amx(
-    void); /* tiles of bfloat16 and AVX-512's conversions to it, with the above; asks the system for their state */
+/* Tiles of bfloat16 and AVX-512's conversions to it, with the above; asks the system, once, to let the process use tiles. */
+int npc_cpu_has_amx(void);
 
 #endif

@@ -25,9 +25,8 @@ const npc_isa *npc_usable_isa(int i) {
 }
 
 const npc_isa *npc_find_isa(const char *name) {
-    const npc_isa *isa;
-    for (int i = 0; (isa = npc_usable_isa(i)); i++)
-        if (!name || strcmp(isa->name, name) == 0) return isa;
+    for (int b = 0; built[b]; b++)
+        if ((!name || strcmp(built[b]->name, name) == 0) && runs_here[b]()) return built[b];
     return NULL;
 }
 

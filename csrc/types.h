@@ -63,7 +63,7 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute);
 #endif
 
 /* The rest of a file loops over elements itself: gcc makes vectors of that at -O3, where files that call kernels only grow. */
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && defined(__GNUC__) && !defined(__clang__)
 #define NPC_VECTORISE _Pragma("GCC optimize(\"O3\")")
 #else
 #define NPC_VECTORISE

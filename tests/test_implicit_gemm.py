@@ -76,6 +76,13 @@ def test_each_product_is_that_of_all_bits():
     assert numpy.abs(by_tiles(case, (x, w)) / expected - 1).max() < 2**-21.5
 
 
+def test_integers_of_three_pieces_are_exact():
+    rng = numpy.random.default_rng(2)
+    x = rng.integers(-(2**23), 2**23, (1, 1, 40)).astype(numpy.float32)
+    w = 2.0 ** numpy.arange(20, dtype=numpy.float32).reshape(20, 1, 1)
+    assert numpy.array_equal(by_tiles(Case(x.shape, w.shape), (x, w)), w[None, :, 0] * x)
+
+
 def test_integers_are_exact():
     rng = numpy.random.default_rng(1)
     x = rng.integers(-(2**11), 2**11, (1, 4, 9, 50)).astype(numpy.float32)
@@ -85,9 +92,8 @@ def test_integers_are_exact():
 
 
 @pytest.mark.parametrize("case", [CASES[3], CASES[7]], ids=str)
-@pytest.mark.parametrize(("input", "weight"), [(-145, 120), (-120, 60), (-100, 0), (-39, -39), (120, -140), (60, 60)])
+@pytest.mark.parametrize(("input", "weight"), [(-100, 0), (-70, -30), (-39, -39), (100, -100), (60, 60)])
 def test_every_scale(case, input, weight):
-    """Denormal numbers have fewer bits, but those they have count."""
     x, w, _ = normal(case)
     x, w = numpy.ldexp(x, input).astype(numpy.float32), numpy.ldexp(w, weight).astype(numpy.float32)
     assert not far_off(by_tiles(case, (x, w)), (x, w), case, 2**-20)
@@ -96,9 +102,52 @@ def test_every_scale(case, input, weight):
 def test_output_channels_of_different_scales():
     case = CASES[7]
     x, w, _ = normal(case)
-    w = numpy.ldexp(w, numpy.linspace(-140, 20, len(w)).astype(int)[:, None, None, None]).astype(numpy.float32)
+    w = numpy.ldexp(w, numpy.linspace(-100, 20, len(w)).astype(int)[:, None, None, None]).astype(numpy.float32)
     x = numpy.ldexp(x, 60).astype(numpy.float32)
     assert not far_off(by_tiles(case, (x, w)), (x, w), case, 2**-20)
+
+
+def lost(where):
+    """Tiny numbers beside a large one that no result depends on."""
+    rng = numpy.random.default_rng(3)
+    x = 1 + rng.random((1, 8, 61)).astype(numpy.float32)
+    w = 1 + rng.random((5, 8, 2)).astype(numpy.float32)
+    if where == "an unread pixel":
+        x *= numpy.float32(2**-118)
+        x[0, 0, 2] = 1
+    elif where == "a weight of zeros":
+        x[0, 3] = 0
+        w *= numpy.float32(2**-118)
+        w[:, 3] = 1
+    else:
+        x *= numpy.float32(2**-118)
+        x[0, 3] = 1
+        w[:, 3] = 0
+    return x, w
+
+
+@pytest.mark.parametrize("where", ["an unread pixel", "a weight of zeros", "a pixel of zeros"])
+def test_pieces_too_small_for_float32_are_not_lost(where):
+    x, w = lost(where)
+    case = Case(x.shape, w.shape, stride=3)
+    assert not far_off(by_tiles(case, (x, w)), (x, w), case, 2**-20)
+
+
+def test_what_no_window_reads_is_not_felt():
+    x, w = lost("an unread pixel")
+    x[0, 0, 2] = 1
+    expected = by_tiles(Case(x.shape, w.shape, stride=3), (x, w))
+    for value in (numpy.nan, numpy.inf, 2.0**126):
+        x[0, 0, 2] = value
+        result = by_tiles(Case(x.shape, w.shape, stride=3), (x, w))
+        assert numpy.allclose(result, expected, rtol=1e-5, atol=0)
+
+
+def test_channels_of_zeros_are_zeros():
+    case = CASES[7]
+    x, w, bias = normal(case)
+    w[:] = 0
+    assert numpy.array_equal(by_tiles(case, (x, w, bias))[0, :, 0, 0], bias)
 
 
 def test_numbers_that_bfloat16_would_round_to_infinity():
@@ -120,6 +169,29 @@ def test_what_it_is_not_for(name):
         assert npconv.explain(x, w).algorithm != "implicit_gemm"
     with TILES.options(**options), pytest.raises(ValueError, match="implicit_gemm"):
         npconv.conv2d(x, w)
+
+
+def test_strict_sums_are_those_of_the_instruction_set_below():
+    case = CASES[7]
+    arrays = normal(case)
+    bits = []
+    for isa in ("amx", "avx512"):
+        with npconv.options(backend="compiled", isa=isa, precision="strict"):
+            bits.append(npconv.conv(*arrays, **case.arguments()).tobytes())
+    assert bits[0] == bits[1]
+
+
+@pytest.mark.parametrize("shapes", [((1, 1, 8, 8), (1 << 24, 1, 1, 1)), ((1, 9000, 4, 4), (40, 9000, 3, 3))], ids=str)
+def test_workspace_stays_small(shapes):
+    x, w = (numpy.broadcast_to(numpy.float32(0), shape) for shape in shapes)
+    for threads in (1, 4):
+        with TILES.options(num_threads=threads):
+            try:
+                plan = npconv.explain(x, w)
+            except ValueError as error:
+                assert "would not fit a cache" in str(error)  # noqa: PT017
+            else:
+                assert plan.workspace_bytes <= plan.threads << 23
 
 
 def test_chosen_where_it_is_faster():

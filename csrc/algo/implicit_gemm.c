@@ -13,6 +13,8 @@
  * NaN and numbers that bfloat16 rounds to infinity no sum is finite, and the run is done again by plain sums. */
 #include "implicit_gemm.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "../activation.h"
@@ -23,8 +25,8 @@
 
 enum {
     THREAD_CYCLES = 20000, /* or waking a thread costs more than it does */
-    PIXEL_BYTES = NPC_PIECES_CHANNELS * 2, /* of a piece */
     LINE = 64,
+    FLAG_BYTES = 64, /* at the head of a thread's workspace: not 0 where results are to be computed again */
 };
 
 _Static_assert(sizeof(npc_implicit_gemm_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
@@ -36,25 +38,26 @@ typedef struct {
     const npc_implicit_gemm_recipe *recipe;
     const npc_tensors *tensors;
     const char *weights;
-    const float *factors;
+    const npc_gemm_outputs *heads;
     char *workspace;
     npc_axis rows, columns;
     int64_t outers, steps;
     int plain; /* results are written where they lie */
-    int failed; /* a result is not finite */
 } gemm_job;
 
 typedef struct {
-    gemm_job *job;
+    const gemm_job *job;
     npc_band band;
     npc_gemm_pixels under;
     npc_tensor input; /* from the first channel of the group on */
     int64_t group, first, count; /* output channels */
     char *result; /* the band's first pixel in the first of them */
+    int *failed;
     char *pieces;
-    float *stage, *sums, *lines, *bias;
+    float *stage, *sums, *lines;
     int64_t *offsets;
-    float scale; /* by which sums are to be multiplied */
+    float largest; /* pixel, scaled, */
+    float scale;   /* and by what sums are to be multiplied, therefore */
 } gemm_item;
 
 static const char *worthwhile(const npc_plan *plan) {
@@ -68,7 +71,7 @@ static void prepare(npc_plan *plan) {
     if (share < plan->threads) plan->threads = (int)npc_max(1, (int64_t)share);
     const npc_implicit_gemm_recipe r = npc_implicit_gemm_cut(plan);
     plan->thread_bytes =
-        (size_t)(r.piece_bytes + r.stage_bytes + r.list_bytes + 2 * r.sum_bytes + r.bias_bytes);
+        (size_t)(FLAG_BYTES + r.piece_bytes + r.stage_bytes + r.list_bytes + 2 * r.sum_bytes);
     memcpy(plan->recipe, &r, sizeof r);
 }
 
@@ -94,7 +97,7 @@ static npc_pieces_pixels pixels_of(const gemm_item *item, float scale) {
     const npc_implicit_gemm_recipe *r = item->job->recipe;
     const npc_pieces_pixels run = {.target = item->pieces,
                                    .piece = r->piece,
-                                   .tile = r->turned ? NPC_PIECES_TILE * PIXEL_BYTES : r->tile,
+                                   .tile = r->turned ? NPC_PIECES_TILE * NPC_GEMM_PIXEL_BYTES : r->tile,
                                    .turned = (int)r->turned,
                                    .scale = scale};
     return run;
@@ -166,7 +169,8 @@ static uint32_t split_rows(const gemm_item *item, float scale) {
         const char *image = npc_outer_image(problem, &item->input, item->band.outer, outer);
         for (int64_t phase = 0; phase < rows->phases; phase++) {
             const int64_t start = npc_phase_start(&job->rows, item->band.row, phase);
-            for (int64_t r = 0; r < rows->extent; r++, run.target += item->under.pitch * PIXEL_BYTES) {
+            for (int64_t r = 0; r < rows->extent;
+                 r++, run.target += item->under.pitch * NPC_GEMM_PIXEL_BYTES) {
                 const int64_t i =
                     npc_border(start + r * job->rows.stride, job->rows.input, problem->padding_mode);
                 const char *row = image && i >= 0 ? image + i * npc_row_stride(problem, &item->input) : NULL;
@@ -184,20 +188,24 @@ static uint32_t split_pixels(const gemm_item *item, float scale) {
 /* Bytes from the first pixel to that of each step. */
 static void list_offsets(const gemm_item *item) {
     const gemm_job *job = item->job;
-    const npc_gemm_pixels *under = &item->under;
+    const npc_phases *rows = &item->under.rows;
+    const int64_t row_bytes = item->under.pitch * NPC_GEMM_PIXEL_BYTES, plane = rows->extent * row_bytes;
     int64_t *offsets = item->offsets;
     for (int64_t block = 0; offsets < item->offsets + job->steps; block += job->recipe->channel_block)
-        for (int64_t outer = 0; outer < npc_outer_taps(job->problem); outer++)
+        for (int64_t outer = 0; outer < npc_outer_taps(job->problem); outer++) {
+            int64_t first = block + outer * rows->phases * plane, phase = 0;
             for (int64_t r = 0; r < job->rows.kernel; r++) {
-                const int64_t phase = outer * under->rows.phases + r % under->rows.period;
-                const int64_t row = phase * under->rows.extent + r / under->rows.period * under->rows.step;
                 for (int64_t c = 0; c < job->columns.kernel; c++)
-                    *offsets++ = block + (row * under->pitch + c * job->columns.dilation) * PIXEL_BYTES;
+                    *offsets++ = first + phase * plane + c * job->columns.dilation * NPC_GEMM_PIXEL_BYTES;
+                if (++phase < rows->period) continue;
+                phase = 0;
+                first += rows->step * row_bytes;
             }
+        }
 }
 
-/* Sums of neighbouring pixels of a row into the result; returns whether all were finite. */
-static int finish(const gemm_item *item, npc_pieces_finish *run, char *result) {
+/* Sums of neighbouring pixels of a row into the result; returns what the kernel does. */
+static uint32_t finish(const gemm_item *item, npc_pieces_finish *run, char *result) {
     const gemm_job *job = item->job;
     const npc_tensor *output = &job->tensors->output;
     const int64_t size = (int64_t)sizeof(float);
@@ -208,13 +216,13 @@ static int finish(const gemm_item *item, npc_pieces_finish *run, char *result) {
     }
     run->target = item->lines;
     run->target_stride = run->count;
-    const int finite = job->pieces->finish(run);
+    const uint32_t largest = job->pieces->finish(run);
     if (!run->clip) npc_activate(job->problem, item->lines, run->outputs * run->count);
     for (int64_t k = 0; k < run->outputs; k++)
         npc_storer(job->problem->scalar)(result + k * output->channel_stride,
                                          npc_column_stride(job->problem, output),
                                          item->lines + k * run->count, run->count);
-    return finite;
+    return largest;
 }
 
 /* Output channels of a block, and where their next pixels are in the band. */
@@ -230,21 +238,21 @@ static char *first_result(const gemm_item *item, const gemm_tile *tile) {
            tile->column * npc_column_stride(problem, output);
 }
 
-/* The pixels of a tile row by row, without what lies between rows. */
-static int finish_tile(const gemm_item *item, gemm_tile *tile, npc_pieces_finish *run, int64_t pixels) {
-    const int64_t extent = (item->under.pitch / item->under.stride);
-    int finite = 1;
+/* The pixels of a tile row by row, without what lies between rows; returns the bits of the largest sum. */
+static uint32_t finish_tile(const gemm_item *item, gemm_tile *tile, npc_pieces_finish *run, int64_t pixels) {
+    const int64_t extent = item->under.extent;
+    uint32_t largest = 0;
     for (int64_t done = 0, some; done < pixels; done += some) {
         some = npc_min(pixels - done, extent - tile->column);
         run->sums = item->sums + done;
         run->count = npc_min(some, item->band.columns - tile->column);
-        if (run->count > 0) finite &= finish(item, run, first_result(item, tile));
+        if (run->count > 0) take_larger(&largest, finish(item, run, first_result(item, tile)));
         tile->column += some;
         if (tile->column < extent) continue;
         tile->column = 0;
         tile->row++;
     }
-    return finite;
+    return largest;
 }
 
 /* They come while the sums are made. */
@@ -256,17 +264,45 @@ static void ask_for_results(const gemm_item *item, const gemm_tile *tile) {
     }
 }
 
-/* All pixels of the band in a block of output channels. */
+static void load_biases(const gemm_item *item, int64_t first, int64_t outputs, float *biases) {
+    const npc_problem *problem = item->job->problem;
+    const npc_tensor *bias = &item->job->tensors->bias;
+    const int64_t channel = item->group * npc_group_outputs(problem) + item->first + first;
+    npc_zeros(biases, NPC_COMPUTE_f32, outputs);
+    if (problem->has_bias)
+        npc_load_part(biases, bias, NPC_COMPUTE_f32, bias->data + channel * bias->channel_stride,
+                      bias->channel_stride, 0, outputs);
+}
+
+/* Factors of sums; returns whether float32 has them all. */
+static int load_factors(const gemm_item *item, const npc_gemm_outputs *head, float *factors) {
+    int good = 1;
+    for (int k = 0; k < NPC_GEMM_BLOCK; k++) {
+        factors[k] = head->factors[k] * item->scale;
+        good &= factors[k] >= FLT_MIN;
+    }
+    return good;
+}
+
+/* Whether the largest sum is finite, and far above what is lost of those of numbers and products below 2^-126. */
+static int is_good(const gemm_item *item, const npc_gemm_outputs *head, uint32_t bits) {
+    enum { INFINITE = 0x7f800000 };
+    const float least = 0x1p-86f * fmaxf(1, fmaxf(item->largest, head->largest));
+    float largest;
+    memcpy(&largest, &bits, sizeof largest);
+    return bits < INFINITE && (largest >= least || !head->used || !(item->largest > 0));
+}
+
+/* All pixels of the band in a block of output channels; returns whether its results are good. */
 static int run_block(const gemm_item *item, int64_t first) {
     const gemm_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_implicit_gemm_recipe *r = job->recipe;
-    const int64_t pixels =
-        (item->band.rows - 1) * (item->under.pitch / item->under.stride) + item->band.columns;
+    const int64_t pixels = (item->band.rows - 1) * item->under.extent + item->band.columns;
     const int64_t block =
         item->group * npc_implicit_gemm_blocks(problem) + (item->first + first) / NPC_GEMM_BLOCK;
     gemm_tile tile = {.first = first, .outputs = npc_min(NPC_GEMM_BLOCK, item->count - first)};
-    float factors[NPC_GEMM_BLOCK];
+    float factors[NPC_GEMM_BLOCK], biases[NPC_GEMM_BLOCK];
     npc_pieces_product product = {.weights = job->weights + block * job->steps * NPC_PIECES_STEP_BYTES,
                                   .pixels = item->pieces,
                                   .offsets = item->offsets,
@@ -277,52 +313,44 @@ static int run_block(const gemm_item *item, int64_t first) {
                                   .tile = r->tile,
                                   .turned = (int)r->turned};
     npc_pieces_finish run = {.factors = factors,
-                             .bias = item->bias + first,
+                             .bias = biases,
                              .outputs = tile.outputs,
                              .clip = problem->activation == NPC_ACTIVATION_CLIP,
                              .low = (float)problem->activation_a,
                              .high = (float)problem->activation_b};
-    int finite = 1;
-    for (int k = 0; k < NPC_GEMM_BLOCK; k++)
-        factors[k] = job->factors[block * NPC_GEMM_BLOCK + k] * item->scale;
+    uint32_t largest = 0;
+    load_biases(item, first, tile.outputs, biases);
+    if (!load_factors(item, &job->heads[block], factors)) return 0;
     for (int64_t done = 0; done < pixels; done += NPC_GEMM_BLOCK, product.pixels += 2 * r->tile) {
         const int64_t some = npc_min(NPC_GEMM_BLOCK, pixels - done);
         if (job->plain) ask_for_results(item, &tile);
         job->pieces->product[tile.outputs > NPC_PIECES_TILE][some > NPC_PIECES_TILE](&product);
-        finite &= finish_tile(item, &tile, &run, some);
+        take_larger(&largest, finish_tile(item, &tile, &run, some));
     }
-    return finite;
-}
-
-static void load_bias(const gemm_item *item) {
-    const npc_problem *problem = item->job->problem;
-    const npc_tensor *bias = &item->job->tensors->bias;
-    const int64_t first = item->group * npc_group_outputs(problem) + item->first;
-    npc_zeros(item->bias, NPC_COMPUTE_f32, item->count);
-    if (problem->has_bias)
-        npc_load_part(item->bias, bias, NPC_COMPUTE_f32, bias->data + first * bias->channel_stride,
-                      bias->channel_stride, 0, item->count);
+    return is_good(item, &job->heads[block], largest);
 }
 
 static void place_workspace(gemm_item *item, int thread) {
     const npc_implicit_gemm_recipe *r = item->job->recipe;
     char *place = item->job->workspace + (size_t)thread * item->job->plan->thread_bytes;
-    item->pieces = place;
+    item->failed = (int *)(void *)place;
+    item->pieces = place += FLAG_BYTES;
     item->stage = (float *)(void *)(place += r->piece_bytes);
     item->offsets = (int64_t *)(void *)(place += r->stage_bytes);
     item->sums = (float *)(void *)(place += r->list_bytes);
-    item->lines = (float *)(void *)(place += r->sum_bytes);
-    item->bias = (float *)(void *)(place + r->sum_bytes);
+    item->lines = (float *)(void *)(place + r->sum_bytes);
 }
 
 /* Items in the order group, image, outer pixel, row band, column band, output channels. */
 static void run_item(void *context, int64_t index, int thread) {
-    gemm_job *job = context;
+    const gemm_job *job = context;
     const npc_problem *problem = job->problem;
     const npc_implicit_gemm_recipe *r = job->recipe;
     const npc_tensors *tensors = job->tensors;
     const int64_t inputs = npc_group_inputs(problem), outputs = npc_group_outputs(problem);
     gemm_item item = {.job = job};
+    place_workspace(&item, thread);
+    if (*item.failed) return;
     item.first = index % r->chunks * r->blocks * NPC_GEMM_BLOCK;
     item.band.column = (index /= r->chunks) % r->column_bands * r->band_columns;
     item.band.row = (index /= r->column_bands) % r->row_bands * r->band_rows;
@@ -338,17 +366,17 @@ static void run_item(void *context, int64_t index, int thread) {
     item.result = npc_result_band(problem, &tensors->output, &item.band) +
                   image * tensors->output.batch_stride +
                   (item.group * outputs + item.first) * tensors->output.channel_stride;
-    place_workspace(&item, thread);
-    load_bias(&item);
     list_offsets(&item);
-    const float scale = npc_implicit_gemm_scale(split_pixels(&item, 1));
+    const uint32_t largest = split_pixels(&item, 1);
+    const float scale = npc_implicit_gemm_scale(largest);
     if (scale != 1) split_pixels(&item, scale);
+    memcpy(&item.largest, &largest, sizeof largest);
+    item.largest *= scale;
     item.scale = 1 / scale;
-    int finite = 1;
     job->pieces->begin();
-    for (int64_t k = 0; k < item.count; k += NPC_GEMM_BLOCK) finite &= run_block(&item, k);
+    for (int64_t k = 0; k < item.count && !*item.failed; k += NPC_GEMM_BLOCK)
+        *item.failed = !run_block(&item, k);
     job->pieces->end();
-    if (!finite) job->failed = 1;
 }
 
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
@@ -361,8 +389,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
                     .pieces = plan->isa->pieces,
                     .recipe = &recipe,
                     .tensors = tensors,
-                    .weights = (const char *)weights + npc_implicit_gemm_factor_bytes(problem),
-                    .factors = weights,
+                    .weights = (const char *)weights + npc_implicit_gemm_head_bytes(problem),
+                    .heads = weights,
                     .workspace = workspace,
                     .rows = npc_rows(problem),
                     .columns = npc_columns(problem),
@@ -372,11 +400,16 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         problem->activation == NPC_ACTIVATION_CLIP || problem->activation == NPC_ACTIVATION_NONE;
     job.plain = clips && npc_lies_in_rows(problem, &tensors->output) &&
                 npc_counts_in_elements(problem, &tensors->output);
+    int failed = 0;
+    for (int thread = 0; thread < plan->threads; thread++)
+        memset(workspace + (size_t)thread * plan->thread_bytes, 0, sizeof failed);
     npc_parallel_for(plan->threads,
                      problem->groups * problem->batch * job.outers * recipe.row_bands * recipe.column_bands *
                          recipe.chunks,
                      run_item, &job);
-    return job.failed ? NPC_NOT_FINITE : NPC_OK;
+    for (int thread = 0; thread < plan->threads; thread++)
+        failed |= *(const int *)(const void *)(workspace + (size_t)thread * plan->thread_bytes);
+    return failed ? NPC_NOT_FINITE : NPC_OK;
 }
 
 const npc_algorithm npc_algorithm_implicit_gemm = {

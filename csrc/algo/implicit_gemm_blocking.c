@@ -2,16 +2,15 @@
 #include "implicit_gemm.h"
 
 enum {
-    BAND_BYTES = 768
-        << 10, /* of pixels in pieces: with a block's weights they stay in a second-level cache, */
-    FEW_BAND_BYTES = 384 << 10, /* and with all weights and more of the result, where weights are few */
+    /* Pixels in pieces: with a block's weights they stay in a second-level cache, and where all weights are few with more of the result. */
+    BAND_BYTES = 768 << 10,
+    FEW_BAND_BYTES = 384 << 10,
     FEW_WEIGHT_BYTES = 256 << 10,
     MOST_BAND_BYTES = 3 << 20,
     BAND_PIXELS = 1024, /* of more there are bands for several threads */
     WEIGHT_BYTES = 3 << 19,
     MOST_TAPS = 1 << 16,
     MOST_STRIDE = 16, /* or most of what is packed is never read */
-    PIXEL_BYTES = NPC_PIECES_CHANNELS * 2, /* of a piece */
 };
 
 int npc_implicit_gemm_turns(const npc_problem *problem) {
@@ -25,7 +24,8 @@ npc_gemm_pixels npc_gemm_pixels_of(const npc_problem *problem, int64_t rows, int
                               .step = single ? across.stride : 1,
                               .stride = single ? 1 : across.stride};
     const int64_t reach = (columns - 1) * pixels.stride + (across.kernel - 1) * across.dilation + 1;
-    pixels.pitch = npc_round_up(reach, pixels.stride);
+    pixels.extent = npc_ceil_div(reach, pixels.stride);
+    pixels.pitch = pixels.extent * pixels.stride;
     pixels.count = npc_outer_taps(problem) * pixels.rows.phases * pixels.rows.extent * pixels.pitch;
     return pixels;
 }
@@ -42,7 +42,7 @@ static double band_bytes(const npc_problem *problem, int64_t rows, int64_t colum
     const double reach =
         (double)(columns - 1) * stride + (double)(across.kernel - 1) * (double)across.dilation;
     return (double)npc_outer_taps(problem) * (double)phases.phases * (double)phases.extent *
-           (reach + stride) * (double)channel_blocks(problem) * NPC_PIECES * PIXEL_BYTES;
+           (reach + stride) * (double)channel_blocks(problem) * NPC_PIECES * NPC_GEMM_PIXEL_BYTES;
 }
 
 const char *npc_implicit_gemm_applicable(const npc_plan *plan) {
@@ -105,7 +105,7 @@ static item_cycles cycles_of(const npc_problem *problem, const npc_implicit_gemm
     const npc_gemm_pixels under = npc_gemm_pixels_of(problem, r->band_rows, r->band_columns);
     const double blocks = (double)channel_blocks(problem);
     const double elements = blocks * NPC_PIECES_CHANNELS * (double)under.count;
-    const int64_t pixels = (r->band_rows - 1) * (under.pitch / under.stride) + r->band_columns;
+    const int64_t pixels = (r->band_rows - 1) * under.extent + r->band_columns;
     const double rows = elements / (double)under.pitch;
     const double tiles = (double)npc_ceil_div(pixels, NPC_PIECES_TILE) / 2;
     const double half = npc_group_outputs(problem) <= NPC_PIECES_TILE ? 0.5 : 1;
@@ -139,7 +139,7 @@ static void choose_chunks(const npc_plan *plan, npc_implicit_gemm_recipe *r) {
 }
 
 npc_implicit_gemm_recipe npc_implicit_gemm_cut(const npc_plan *plan) {
-    enum { TILE_BYTES = NPC_PIECES_TILE * PIXEL_BYTES };
+    enum { TILE_BYTES = NPC_PIECES_TILE * NPC_GEMM_PIXEL_BYTES };
     const npc_problem *problem = &plan->problem;
     npc_implicit_gemm_recipe r = {.turned = npc_implicit_gemm_turns(problem)};
     choose_band(problem, &r);
@@ -148,7 +148,7 @@ npc_implicit_gemm_recipe npc_implicit_gemm_cut(const npc_plan *plan) {
     const int64_t size = (int64_t)sizeof(float), channels = NPC_PIECES_CHANNELS;
     const int64_t tiles =
         npc_ceil_div(under.count, NPC_PIECES_TILE) + r.turned; /* the last one's vectors write beyond it */
-    r.row = r.turned ? under.stride * PIXEL_BYTES : PIXEL_BYTES;
+    r.row = r.turned ? under.stride * NPC_GEMM_PIXEL_BYTES : NPC_GEMM_PIXEL_BYTES;
     r.piece = r.turned ? tiles * TILE_BYTES : TILE_BYTES;
     r.tile = r.turned ? NPC_PIECES_TILE * r.row : NPC_PIECES * TILE_BYTES;
     r.channel_block = NPC_PIECES * tiles * TILE_BYTES;
@@ -158,7 +158,6 @@ npc_implicit_gemm_recipe npc_implicit_gemm_cut(const npc_plan *plan) {
         npc_aligned_bytes((channels * (r.turned ? under.pitch : under.count) + NPC_MOST_LANES) * size);
     r.list_bytes = npc_aligned_bytes(npc_implicit_gemm_steps(problem) * (int64_t)sizeof(int64_t));
     r.sum_bytes = NPC_GEMM_BLOCK * NPC_GEMM_BLOCK * size;
-    r.bias_bytes = r.blocks * NPC_GEMM_BLOCK * size;
     return r;
 }
 

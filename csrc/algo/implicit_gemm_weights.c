@@ -1,5 +1,6 @@
 /* The weights of implicit_gemm.c, in pieces. */
 #include <math.h>
+#include <string.h>
 
 #include "../parallel.h"
 #include "implicit_gemm.h"
@@ -11,7 +12,7 @@ enum {
 };
 
 float npc_implicit_gemm_scale(uint32_t largest) {
-    enum { BIAS = 127, LEAST = -40, MOST = 126 };
+    enum { BIAS = 127, LEAST = -26, MOST = 126 };
     const int exponent = (int)(largest >> 23) - BIAS;
     if (largest == 0 || exponent >= LEAST) return 1;
     return ldexpf(1, -exponent < MOST ? -exponent : MOST);
@@ -25,13 +26,13 @@ int64_t npc_implicit_gemm_steps(const npc_problem *problem) {
     return npc_ceil_div(npc_group_inputs(problem), NPC_PIECES_CHANNELS) * npc_taps(problem);
 }
 
-int64_t npc_implicit_gemm_factor_bytes(const npc_problem *problem) {
-    return problem->groups * npc_implicit_gemm_blocks(problem) * NPC_GEMM_BLOCK * (int64_t)sizeof(float);
+int64_t npc_implicit_gemm_head_bytes(const npc_problem *problem) {
+    return problem->groups * npc_implicit_gemm_blocks(problem) * (int64_t)sizeof(npc_gemm_outputs);
 }
 
 size_t npc_implicit_gemm_packed_bytes(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    return (size_t)(npc_implicit_gemm_factor_bytes(problem) +
+    return (size_t)(npc_implicit_gemm_head_bytes(problem) +
                     problem->groups * npc_implicit_gemm_blocks(problem) * npc_implicit_gemm_steps(problem) *
                         NPC_PIECES_STEP_BYTES);
 }
@@ -42,6 +43,14 @@ typedef struct {
     char *packed;
     int plain;
 } pack_job;
+
+/* From the element `first` of the weight on. */
+static void load_rows(const pack_job *job, const npc_pieces_weights *run, int64_t first, float *rows) {
+    const npc_problem *problem = &job->plan->problem;
+    for (int64_t k = 0; k < run->outputs; k++, first += npc_reduction(problem))
+        for (int64_t c = 0; c < run->channels; c++, rows += run->taps)
+            npc_weights_load(problem, job->weight, first + c * npc_taps(problem), run->taps, rows);
+}
 
 /* A block of output channels, by way of rows in compute type where they do not lie so. */
 static void pack_block(const pack_job *job, npc_pieces_weights run, int64_t first) {
@@ -57,11 +66,10 @@ static void pack_block(const pack_job *job, npc_pieces_weights run, int64_t firs
             run.taps = job->plain ? taps : npc_min(TAPS, taps - t);
             run.channel_stride = job->plain ? taps : run.taps;
             run.output_stride = job->plain ? reduction : run.channels * run.taps;
-            if (job->plain) run.source = (const float *)(const void *)job->weight->data + at;
-            for (int64_t i = 0; i < run.outputs * run.channels && !job->plain; i++)
-                npc_weights_load(problem, job->weight,
-                                 at + i / run.channels * reduction + i % run.channels * taps, run.taps,
-                                 rows + i * run.taps);
+            if (job->plain)
+                run.source = (const float *)(const void *)job->weight->data + at;
+            else
+                load_rows(job, &run, at, rows);
             job->plan->isa->pieces->weights(&run);
         }
 }
@@ -71,11 +79,12 @@ static void pack_item(void *context, int64_t index, int thread) {
     const npc_problem *problem = &job->plan->problem;
     const int64_t outputs = npc_group_outputs(problem), blocks = npc_implicit_gemm_blocks(problem);
     const int64_t k = index % blocks * NPC_GEMM_BLOCK, first = index / blocks * outputs + k;
-    float *factors = (float *)(void *)job->packed + index * NPC_GEMM_BLOCK, scales[NPC_GEMM_BLOCK];
+    npc_gemm_outputs *head = (npc_gemm_outputs *)(void *)job->packed + index;
+    float scales[NPC_GEMM_BLOCK];
     uint32_t largest[NPC_GEMM_BLOCK] = {0};
     int scaled = 0;
     const npc_pieces_weights run = {.target =
-                                        job->packed + npc_implicit_gemm_factor_bytes(problem) +
+                                        job->packed + npc_implicit_gemm_head_bytes(problem) +
                                         index * npc_implicit_gemm_steps(problem) * NPC_PIECES_STEP_BYTES,
                                     .outputs = npc_min(NPC_GEMM_BLOCK, outputs - k),
                                     .scales = scales,
@@ -84,9 +93,15 @@ static void pack_item(void *context, int64_t index, int thread) {
     (void)thread;
     for (int i = 0; i < NPC_GEMM_BLOCK; i++) scales[i] = 1;
     pack_block(job, run, first);
+    head->used = 0;
+    head->largest = 0;
     for (int i = 0; i < NPC_GEMM_BLOCK; i++) {
+        float weight;
+        memcpy(&weight, &largest[i], sizeof weight);
         scales[i] = npc_implicit_gemm_scale(largest[i]);
-        factors[i] = 1 / scales[i];
+        head->factors[i] = 1 / scales[i];
+        head->used |= largest[i] > 0;
+        head->largest = fmaxf(head->largest, weight * scales[i]);
         scaled |= scales[i] != 1;
     }
     if (scaled) pack_block(job, run, first);

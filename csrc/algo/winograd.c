@@ -93,13 +93,13 @@ static const char *worthwhile(const npc_plan *plan) {
     const double cycles = npc_winograd_cycles(plan, kind);
     if (!npc_winograd_2x2_applicable(plan) && npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < cycles)
         return "tiles of 2x2 would cost less";
-    return cycles < npc_winograd_plain_cycles(plan) ? NULL : "its transforms would cost more than they save";
+    return cycles < npc_winograd_other_cycles(plan) ? NULL : "its transforms would cost more than they save";
 }
 
 double npc_winograd_least_cycles(const npc_plan *plan) {
-    const double plain = npc_winograd_plain_cycles(plan);
-    const double cycles = applicable(plan) ? plain : npc_winograd_cycles(plan, kind_of(plan));
-    return cycles < plain ? cycles : plain;
+    const double others = npc_winograd_other_cycles(plan);
+    const double cycles = applicable(plan) ? others : npc_winograd_cycles(plan, kind_of(plan));
+    return cycles < others ? cycles : others;
 }
 
 void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {

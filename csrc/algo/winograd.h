@@ -120,9 +120,9 @@ void npc_winograd_places(const npc_plan *plan, npc_winograd_kind kind, int32_t *
 /* winograd_blocking.c: how large the tiles of a kind would be cut, and rough cycles with vectors of this ISA. */
 npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind);
 double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind);
-/* Of plain sums: by the algorithms blocked or direct, and by any. */
+/* The better of the algorithms blocked and direct, and the best of those and implicit_gemm. */
 double npc_winograd_direct_cycles(const npc_plan *plan);
-double npc_winograd_plain_cycles(const npc_plan *plan);
+double npc_winograd_other_cycles(const npc_plan *plan);
 int64_t npc_winograd_thread_bytes(const npc_winograd_recipe *r);
 
 /* winograd_weights.c: weights in the order in which products read them,
@@ -147,7 +147,7 @@ void npc_winograd_transform_input(const npc_winograd_item *item, const char *ima
 void npc_winograd_transform_output(const npc_winograd_item *item, char *result, int64_t first,
                                    int64_t vectors);
 
-/* winograd.c: its cycles, or those of plain sums where they are less. */
+/* winograd.c: its cycles, or those of the others where they are less. */
 double npc_winograd_least_cycles(const npc_plan *plan);
 
 /* What the algorithms of this family have in common. */

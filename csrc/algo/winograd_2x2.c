@@ -10,7 +10,7 @@ const char *npc_winograd_2x2_applicable(const npc_plan *plan) {
 }
 
 static const char *worthwhile(const npc_plan *plan) {
-    return npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < npc_winograd_plain_cycles(plan)
+    return npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < npc_winograd_other_cycles(plan)
                ? NULL
                : "its transforms would cost more than they save";
 }

@@ -304,7 +304,7 @@ double npc_winograd_direct_cycles(const npc_plan *plan) {
     return (blocked < direct ? blocked : direct) + read;
 }
 
-double npc_winograd_plain_cycles(const npc_plan *plan) {
+double npc_winograd_other_cycles(const npc_plan *plan) {
     const double direct = npc_winograd_direct_cycles(plan);
     const double gemm = npc_implicit_gemm_applicable(plan) ? direct : npc_implicit_gemm_cycles(plan);
     return gemm < direct ? gemm : direct;

@@ -82,7 +82,8 @@ NPC_INLINE void split(__m512 low, __m512 high, char *target, int64_t piece, int 
 }
 
 /* The larger magnitudes; a NaN is not larger. */
-NPC_INLINE __m512 larger(__m512 a, __m512 b) { return _mm512_range_ps(a, b, 0xb); }
+#define LARGER 0xb
+NPC_INLINE __m512 larger(__m512 a, __m512 b) { return _mm512_range_ps(a, b, LARGER); }
 
 NPC_INLINE uint32_t largest_bits(__m512 v) { return _mm512_reduce_max_epu32(_mm512_castps_si512(v)); }
 
@@ -146,9 +147,9 @@ static void weights_of_output(const npc_pieces_weights *run, int output) {
 }
 
 static void weights(const npc_pieces_weights *run) {
-    const char *end = run->target + run->taps * NPC_PIECES_STEP_BYTES;
+    const char *after = run->target + run->taps * NPC_PIECES_STEP_BYTES;
     for (int output = 0; output < 2 * TILE; output++) weights_of_output(run, output);
-    for (char *tile = run->target; tile < end && run->turned; tile += TILE_BYTES)
+    for (char *tile = run->target; tile < after && run->turned; tile += TILE_BYTES)
         turn_words(tile, ROW_BYTES, TILE, ALL, tile, ROW_BYTES);
 }
 
@@ -219,23 +220,26 @@ static void multiply_21(const npc_pieces_product *block) {
         multiply(block, 2, 1);
 }
 
-static int finish(const npc_pieces_finish *run) {
+static uint32_t finish(const npc_pieces_finish *run) {
+    enum { INFINITE = 0x7f800000 };
     const __m512 low = _mm512_set1_ps(run->low), high = _mm512_set1_ps(run->high), zero = _mm512_setzero_ps();
     const __mmask16 masks[2] = {first_lanes(run->count), first_lanes(run->count - TILE)};
     const float *sums = run->sums;
     float *target = run->target;
-    __m512 finite = zero; /* times zero what is not becomes NaN */
+    __m512 finite = zero, largest = zero; /* finite: times zero what is not becomes NaN */
     for (int64_t m = 0; m < run->outputs; m++, sums += 2 * TILE, target += run->target_stride) {
         const __m512 factor = _mm512_set1_ps(run->factors[m]), bias = _mm512_set1_ps(run->bias[m]);
         NPC_UNROLL
         for (int i = 0; i < 2; i++) {
-            __m512 v = _mm512_fmadd_ps(_mm512_loadu_ps(sums + i * TILE), factor, bias);
+            const __m512 sum = _mm512_loadu_ps(sums + i * TILE);
+            __m512 v = _mm512_fmadd_ps(sum, factor, bias);
+            largest = _mm512_mask_range_ps(largest, masks[i], largest, sum, LARGER);
             finite = _mm512_mask3_fmadd_ps(v, zero, finite, masks[i]);
             if (run->clip) v = _mm512_min_ps(high, _mm512_max_ps(low, v)); /* a NaN stays */
             _mm512_mask_storeu_ps(target + i * TILE, masks[i], v);
         }
     }
-    return _mm512_cmp_ps_mask(finite, finite, _CMP_UNORD_Q) == 0;
+    return _mm512_cmp_ps_mask(finite, finite, _CMP_UNORD_Q) ? INFINITE : largest_bits(largest);
 }
 
 static const npc_pieces pieces = {

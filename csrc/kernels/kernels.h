@@ -101,22 +101,24 @@
  *
  * pieces: float32 products on units that multiply tiles of bfloat16, NULL where an ISA has none. A number x is the sum of three pieces
  * of 8 bits, rounded to nearest: bfloat16(x), that of the rest, and that of the rest of it. The product of two numbers is that of
- * their pieces but for small * middle, middle * small and small * small, at most 2^-24 of it; products are summed in float32, numbers below 2^-126 count as zeros.
+ * their pieces but for small * middle, middle * small and small * small, at most 2^-24 of it; products are summed in float32. Numbers and sums below 2^-126 count as zeros.
  * - begin, end: around all calls of `product`, on the same thread.
  * - pixels: splits `count` pixels of up to CHANNELS channels, source_stride apart, times `scale`. A tile is TILE pixels of all channels, each
  *   two neighbouring channels a word: words of a pair of channels follow one another or, where `turned`, those of a pixel. Pieces of
- *   a tile lie `piece` apart, tiles `tile`. Channels that are missing and pixels outside [from, to) are zeros, never read. Returns the bits of the largest magnitude, before it was scaled.
+ *   a tile lie `piece` apart, tiles `tile`. Channels that are missing and pixels outside [from, to) are zeros, never read; whole tiles are written. Returns the bits of the largest magnitude, before it was scaled.
  * - weights: splits the weights of up to CHANNELS channels, channel_stride apart, and `taps` taps, which follow one another, of `outputs` <=
  *   2 * TILE outputs, output_stride apart, each times its scale. A tap is a step: STEP_BYTES for pieces of two tiles, of which words of
  *   an output follow one another or, where `turned`, those of a pair of channels. What is missing are zeros. largest[m] becomes
- *   the bits of an output's largest magnitude, before it was scaled, if that is more.
+ *   the bits of an output's largest magnitude, before it was scaled, if that is more. There are 2 * TILE of these and of scales.
  * - product[o - 1][p - 1]: o tiles of outputs x p tiles of pixels,
  *       sums[m][j] = sum over steps s of the products of weights[s], STEP_BYTES for each, and the pixels offsets[s] further
- *   as a block of o * TILE rows, p * TILE pixels of a row, which has 2 * TILE. Where pixels are turned, and `row` apart, weights are, too.
- * - finish: target[m * target_stride + j] = sums[m][j] * factors[m] + bias[m], clipped, for j < count <= 2 * TILE; returns whether all were
- *   finite before. `piece`, `tile` and offsets count bytes.
+ *   as a block of o * TILE rows, p * TILE pixels of a row, which has 2 * TILE. All pixels of the tiles are read. Where pixels are turned, and `row` apart, weights are, too.
+ * - finish: target[m * target_stride + j] = sums[m][j] * factors[m] + bias[m], clipped, for j < count <= 2 * TILE. Returns the bits of the
+ *   largest magnitude of these sums or, where a result is not finite before it is clipped, those of infinity. Rows of sums are 2 * TILE
+ *   apart, and whole vectors of them are read.
+ * `row`, `piece`, `tile` and the offsets of products count bytes.
  *
- * All strides and offsets count elements of the compute type.
+ * All other strides and offsets count elements of the compute type.
  */
 #ifndef NPC_KERNELS_H
 #define NPC_KERNELS_H
@@ -423,7 +425,7 @@ typedef struct {
     uint32_t (*pixels)(const npc_pieces_pixels *run);
     void (*weights)(const npc_pieces_weights *run);
     void (*product[2][2])(const npc_pieces_product *block);
-    int (*finish)(const npc_pieces_finish *run);
+    uint32_t (*finish)(const npc_pieces_finish *run);
 } npc_pieces;
 
 /* What an ISA offers for one compute type: gemm[m - 1][v - 1] for m <= rows and v <= vectors, stencils of 1, 2, 4 ... rows

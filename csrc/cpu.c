@@ -43,30 +43,48 @@ int npc_cpu_has_avx512(void) { return 0; }
 
 #if defined(__linux__) && defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Leaf 7 of CPUID, and the system's leave to use tiles, after Linux's Documentation/arch/x86/xstate.rst. A system that does not know
- * them refuses. It is for the whole process; the signal stacks of its threads must have room for the tiles, or it is refused. */
-static int asked_for_tiles(void) {
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-    const unsigned tile_and_bf16 = 1u << 24 | 1u << 22, avx512_bf16 = 1u << 5;
+/* Of the system: Linux's Documentation/arch/x86/xstate.rst. One that does not know tiles refuses. */
+enum { ARCH_GET_XCOMP_SUPP = 0x1021, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+static int has_tiles(void) {
+    const unsigned tile_and_bf16 = 1u << 24 | 1u << 22, avx512_bf16 = 1u << 5; /* leaf 7 */
     unsigned a, b, c, d;
+    uint64_t supported = 0;
     if (!npc_cpu_has_avx512()) return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & tile_and_bf16) != tile_and_bf16) return 0;
     if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & avx512_bf16)) return 0;
+    return syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &supported) == 0 &&
+           (supported >> XFEATURE_XTILEDATA & 1);
+}
+
+static int asks_for_tiles(void) {
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
-int npc_cpu_has_amx(void) {
-    static int answer; /* 1: no, 2: yes. Asking takes long, most of all on virtual machines */
-    int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
+/* Asking takes long, most of all on virtual machines. answer: 0 before, then 1 for no and 2 for yes. */
+static int once(int *answer, int (*ask)(void)) {
+    int known = __atomic_load_n(answer, __ATOMIC_RELAXED);
     if (!known) {
-        known = 1 + asked_for_tiles();
-        __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
+        known = 1 + ask();
+        __atomic_store_n(answer, known, __ATOMIC_RELAXED);
     }
     return known == 2;
 }
+
+int npc_cpu_has_amx(void) {
+    static int answer;
+    return once(&answer, has_tiles);
+}
+
+int npc_cpu_may_use_tiles(void) {
+    static int answer;
+    return once(&answer, asks_for_tiles);
+}
 #else
 int npc_cpu_has_amx(void) { return 0; }
+int npc_cpu_may_use_tiles(void) { return 0; }
 #endif

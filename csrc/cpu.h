@@ -5,7 +5,9 @@
 int npc_cpu_has_scalar(void);
 int npc_cpu_has_avx2(void);   /* with FMA and F16C */
 int npc_cpu_has_avx512(void); /* F, BW, DQ and VL, with the above */
-/* Tiles of bfloat16 and AVX-512's conversions to it, with the above; asks the system, once, to let the process use tiles. */
-int npc_cpu_has_amx(void);
+int npc_cpu_has_amx(void); /* tiles of bfloat16 and AVX-512's conversions to it, with the above */
+
+/* Asks the system to let the process use tiles. It is for good, for all threads, and refused where one has too small a signal stack. */
+int npc_cpu_may_use_tiles(void);
 
 #endif

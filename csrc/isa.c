@@ -26,7 +26,9 @@ const npc_isa *npc_usable_isa(int i) {
 
 const npc_isa *npc_find_isa(const char *name) {
     for (int b = 0; built[b]; b++)
-        if ((!name || strcmp(built[b]->name, name) == 0) && runs_here[b]()) return built[b];
+        if ((!name || strcmp(built[b]->name, name) == 0) && runs_here[b]() &&
+            (!built[b]->pieces || npc_cpu_may_use_tiles()))
+            return built[b];
     return NULL;
 }
 

@@ -41,7 +41,7 @@ int npc_is_compute(npc_scalar scalar, npc_compute compute) {
            npc_scalar_size(scalar) == npc_compute_size(compute);
 }
 
-/* IEEE 754 binary16, after the field layout: subnormals are scaled by the float unit itself. */
+/* IEEE 754 binary16. */
 static float half_to_float(npc_half half) {
     uint32_t sign = (uint32_t)(half.bits & 0x8000u) << 16, rest = half.bits & 0x7fffu, bits;
     float value;
@@ -50,9 +50,10 @@ static float half_to_float(npc_half half) {
         memcpy(&value, &bits, sizeof value);
         return value;
     }
-    bits = rest << 13;
+    /* By a subtraction, as denormal floats count as zeros: those below 2^-14 have no leading bit. */
+    bits = (rest << 13) + (rest < 0x400u ? 0x38800000u : 0x38000000u);
     memcpy(&value, &bits, sizeof value);
-    value *= 0x1p112f;
+    if (rest < 0x400u) value -= 0x1p-14f;
     return sign ? -value : value;
 }
 

@@ -186,7 +186,7 @@ def hard_to_round(source):
 
 
 def test_conversion_rounds_once(engine):
-    """A 1x1 kernel of one gives back the converted input: the very value that astype gives."""
+    """A 1x1 kernel of one gives back the converted input: the very value that astype gives, or zero for denormals."""
     for source, target in itertools.product(INTEGERS + FLOATS, FLOATS + COMPLEX):
         values = hard_to_round(source)
         one = numpy.ones((1, 1, 1), target)
@@ -196,6 +196,9 @@ def test_conversion_rounds_once(engine):
         if done and done[0] == "strict":
             result = done[1].reshape(-1)
             same = (result.real == expected.real) | (numpy.isnan(result.real) & numpy.isnan(expected.real))
+            floats = [kind for kind in (source, target) if kind in "fdgFDG"]
+            least = max((float(numpy.finfo(kind).tiny) for kind in floats), default=0)
+            same |= (numpy.abs(expected.real) < least) & (result.real == 0)
             assert same.all(), (source, target, values[~same][:3], result[~same][:3], expected[~same][:3])
 
 

@@ -135,7 +135,6 @@ def test_pieces_too_small_for_float32_are_not_lost(where):
 
 def test_what_no_window_reads_is_not_felt():
     x, w = lost("an unread pixel")
-    x[0, 0, 2] = 1
     expected = by_tiles(Case(x.shape, w.shape, stride=3), (x, w))
     for value in (numpy.nan, numpy.inf, 2.0**126):
         x[0, 0, 2] = value
@@ -181,17 +180,14 @@ def test_strict_sums_are_those_of_the_instruction_set_below():
     assert bits[0] == bits[1]
 
 
-@pytest.mark.parametrize("shapes", [((1, 1, 8, 8), (1 << 24, 1, 1, 1)), ((1, 9000, 4, 4), (40, 9000, 3, 3))], ids=str)
-def test_workspace_stays_small(shapes):
-    x, w = (numpy.broadcast_to(numpy.float32(0), shape) for shape in shapes)
-    for threads in (1, 4):
-        with TILES.options(num_threads=threads):
-            try:
-                plan = npconv.explain(x, w)
-            except ValueError as error:
-                assert "would not fit a cache" in str(error)  # noqa: PT017
-            else:
-                assert plan.workspace_bytes <= plan.threads << 23
+@pytest.mark.parametrize("threads", [1, 4])
+def test_workspace_stays_small(threads):
+    with TILES.options(num_threads=threads):
+        for shapes in (((1, 1, 8, 8), (1 << 24, 1, 1, 1)), ((1, 3000, 4, 4), (40, 3000, 3, 3))):
+            plan = npconv.explain(*(numpy.broadcast_to(numpy.float32(0), shape) for shape in shapes))
+            assert plan.workspace_bytes <= plan.threads << 23
+        with pytest.raises(ValueError, match="would not fit a cache"):
+            npconv.explain(numpy.broadcast_to(numpy.float32(0), (1, 9000, 4, 4)), numpy.ones((1, 9000, 3, 3), "f"))
 
 
 def test_chosen_where_it_is_faster():

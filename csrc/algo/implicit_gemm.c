@@ -290,7 +290,7 @@ static int is_good(const gemm_item *item, const npc_gemm_outputs *head, uint32_t
     const float least = 0x1p-86f * fmaxf(1, fmaxf(item->largest, head->largest));
     float largest;
     memcpy(&largest, &bits, sizeof largest);
-    return bits < INFINITE && (largest >= least || !head->used || !(item->largest > 0));
+    return bits < INFINITE && (largest >= least || !(head->largest > 0) || !(item->largest > 0));
 }
 
 /* All pixels of the band in a block of output channels; returns whether its results are good. */

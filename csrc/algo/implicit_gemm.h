@@ -43,12 +43,10 @@ double npc_implicit_gemm_cycles(const npc_plan *plan);
 int64_t npc_implicit_gemm_blocks(const npc_problem *problem); /* of a group's output channels */
 int64_t npc_implicit_gemm_steps(const npc_problem *problem); /* of its reduction */
 
-/* A block of output channels: the powers of two that scaled weights are to be multiplied by, the largest scaled weight, and whether one is
- * not 0. */
+/* A block of output channels: the powers of two that scaled weights are to be multiplied by, and the largest of these weights. */
 typedef struct {
     float factors[NPC_GEMM_BLOCK], largest;
-    int used;
-    char whole[56]; /* lines */
+    char whole[60]; /* lines */
 } npc_gemm_outputs;
 
 /* packed: [group][block], then [group][block][block of input channels][tap][piece][tile]. */

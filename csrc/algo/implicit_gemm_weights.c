@@ -93,14 +93,12 @@ static void pack_item(void *context, int64_t index, int thread) {
     (void)thread;
     for (int i = 0; i < NPC_GEMM_BLOCK; i++) scales[i] = 1;
     pack_block(job, run, first);
-    head->used = 0;
     head->largest = 0;
     for (int i = 0; i < NPC_GEMM_BLOCK; i++) {
         float weight;
         memcpy(&weight, &largest[i], sizeof weight);
         scales[i] = npc_implicit_gemm_scale(largest[i]);
         head->factors[i] = 1 / scales[i];
-        head->used |= largest[i] > 0;
         head->largest = fmaxf(head->largest, weight * scales[i]);
         scaled |= scales[i] != 1;
     }

@@ -1,7 +1,5 @@
 /* AMX: the kernels `pieces` of kernels.h, beside those of AVX-512. */
-#include <immintrin.h>
-
-#include "kernels.h"
+#include "avx512.h"
 
 enum {
     TILE = NPC_PIECES_TILE,
@@ -37,34 +35,12 @@ NPC_INLINE __mmask16 first_lanes(int64_t count) {
 /* Rows of up to TILE words become columns of TILE: those that are masked or missing are zeros, never read. */
 static NPC_NOINLINE void turn_words(const char *source, int64_t source_row, int64_t rows, __mmask16 mask,
                                     char *target, int64_t target_row) {
-    __m512i v[TILE], w[TILE];
+    __m512 v[TILE];
     NPC_UNROLL
-    for (int i = 0; i < TILE; i++)
-        v[i] = _mm512_maskz_loadu_epi32(i < rows ? mask : 0, source + i * source_row);
+    for (int i = 0; i < TILE; i++) v[i] = _mm512_maskz_loadu_ps(i < rows ? mask : 0, source + i * source_row);
+    transpose_ps(v);
     NPC_UNROLL
-    for (int i = 0; i < TILE; i += 2) {
-        w[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        w[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    NPC_UNROLL
-    for (int i = 0; i < TILE; i += 4) {
-        v[i] = _mm512_unpacklo_epi64(w[i], w[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(w[i], w[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(w[i + 1], w[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(w[i + 1], w[i + 3]);
-    }
-    /* v[4 * i + j] has column 4 * q + j of rows 4 * i and on in its quarter q. */
-    NPC_UNROLL
-    for (int j = 0; j < 4; j++) {
-        const __m512i a = _mm512_shuffle_i32x4(v[j], v[4 + j], 0x88),
-                      b = _mm512_shuffle_i32x4(v[j], v[4 + j], 0xdd);
-        const __m512i c = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0x88),
-                      d = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0xdd);
-        _mm512_storeu_si512(target + j * target_row, _mm512_shuffle_i32x4(a, c, 0x88));
-        _mm512_storeu_si512(target + (4 + j) * target_row, _mm512_shuffle_i32x4(b, d, 0x88));
-        _mm512_storeu_si512(target + (8 + j) * target_row, _mm512_shuffle_i32x4(a, c, 0xdd));
-        _mm512_storeu_si512(target + (12 + j) * target_row, _mm512_shuffle_i32x4(b, d, 0xdd));
-    }
+    for (int i = 0; i < TILE; i++) _mm512_storeu_ps(target + i * target_row, v[i]);
 }
 
 /* Pieces of two vectors: in both halves of a row, or their lanes alternating. */

@@ -6,9 +6,7 @@
 #include "direct.h"
 
 enum {
-    WEIGHT_BYTES = 192 << 10, /* that go by panels, and come back for the next ones; */
-    PANELS_BYTES = 16 << 10, /* of these at a time, */
-    MOST_PANELS = 8, /* and their number */
+    WEIGHT_BYTES = 192 << 10, /* that go by a panel, and come back for the next one */
     LINE = 64, /* bytes of a cache's line */
 };
 
@@ -18,9 +16,7 @@ typedef struct {
     int64_t row_stride; /* bytes */
     int64_t rows, row_lines;
     int64_t row, line; /* to ask for now */
-    int64_t tiles; /* that ask, */
-    int64_t
-        credit; /* of which each brings as many as there are lines; a line costs as many as there are tiles */
+    int64_t share; /* rows of weights that go by for each */
 } upcoming;
 
 /* A band of pixels where they lie, rows joined. */
@@ -29,7 +25,7 @@ typedef struct {
     const char *pixels;
     int64_t stride; /* elements from channel to channel */
     int64_t count;
-    int64_t panels, tiles; /* tiles of a panel */
+    int64_t panels;
     npc_parts columns; /* vectors of pixels in panels */
 } panel_band;
 
@@ -37,6 +33,7 @@ typedef struct {
 typedef struct {
     npc_direct_place place;
     npc_gemm tile;
+    const char *source;
     char *output;
 } panel;
 
@@ -58,46 +55,44 @@ static const char *pixels_in_place(const npc_direct_item *item) {
                  : NULL;
 }
 
-/* Under the rows that come next, to be packed. */
-static upcoming upcoming_band(const npc_direct_item *item, int64_t tiles) {
+/* Under the rows that come next, to be packed, while so many rows of weights go by. */
+static upcoming upcoming_band(const npc_direct_item *item, int64_t rows) {
     const npc_problem *problem = item->job->problem;
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const npc_axis down = npc_rows(problem), columns = npc_columns(problem);
     const npc_tensor *input = &item->input;
     const int64_t stride = npc_row_stride(problem, input), output = item->band.row + item->band.rows;
-    const int64_t row = npc_max(0, output * rows.stride - rows.before);
+    const int64_t row = npc_max(0, output * down.stride - down.before);
     const int64_t column = npc_max(0, item->band.column * columns.stride - columns.before);
     const int64_t height =
-        npc_min(npc_min(item->band.rows, rows.output - output), npc_ceil_div(rows.input - row, rows.stride));
+        npc_min(npc_min(item->band.rows, down.output - output), npc_ceil_div(down.input - row, down.stride));
     const int64_t bytes =
         npc_min(item->band.columns * columns.stride, columns.input - column) * item->job->size;
     const char *image = npc_outer_image(problem, input, item->band.outer, 0);
-    upcoming next = {.row_stride = stride * rows.stride, .tiles = tiles};
+    upcoming next = {.row_stride = stride * down.stride, .share = rows};
     if (height <= 0 || bytes <= 0 || !image || !npc_lies_in_rows(problem, input)) return next;
     const int joined = next.row_stride == bytes;
     next.pixels =
         image + item->taps.channel * input->channel_stride + row * stride + column * item->job->size;
     next.rows = joined ? 1 : height;
     next.row_lines = (joined ? bytes * height : bytes) / LINE + 1;
+    next.share = rows / (next.rows * next.row_lines);
     return next;
 }
 
-/* In the next panels, to be filled; after the last one it is that of no panel, which does no harm. */
-static upcoming upcoming_panels(const panel_band *band, int64_t panel, int64_t panels, int64_t tiles) {
+/* In the next panel, to be filled; after the last one it is that of no panel, which does no harm. */
+static upcoming upcoming_panel(const panel_band *band, int64_t panel, int64_t rows) {
     const npc_kernels *kernels = band->item->job->plan->kernels;
     const int64_t size = band->item->job->size, at = npc_part_start(band->columns, panel) * kernels->lanes;
-    const upcoming next = {.pixels = band->pixels + at * size,
-                           .rows = 1,
-                           .row_lines = panels * kernels->vectors * kernels->lanes * size / LINE + 1,
-                           .tiles = panels * tiles};
+    const int64_t lines = kernels->vectors * kernels->lanes * size / LINE + 1;
+    const upcoming next = {
+        .pixels = band->pixels + at * size, .rows = 1, .row_lines = lines, .share = rows / lines};
     return next;
 }
 
 static void ask_for(upcoming *next, const npc_direct_item *item, npc_direct_place *place) {
     place->far = place->panel;
     place->far_stride = 0;
-    next->credit += next->rows * next->row_lines;
-    if (!next->pixels || next->credit < next->tiles || next->row == next->rows) return;
-    next->credit -= next->tiles;
+    if (!next->pixels || next->row == next->rows) return;
     place->far = next->pixels + next->row * next->row_stride + next->line * LINE;
     place->far_stride = item->input.channel_stride;
     if (++next->line == next->row_lines) {
@@ -121,39 +116,47 @@ static void place_panel(const panel_band *band, int64_t i, panel *p) {
     p->place.input = p->place.panel;
     p->place.pixel_stride = band->stride;
     npc_direct_prepare_tile(item, &p->place, &p->tile);
+    p->source = band->pixels + p->place.at * item->job->size;
     p->output = p->tile.output;
 }
 
-/* All tiles of all panels. Those that fill half a first-level cache stay there while weights go by, and rows of the result are
- * written as far as they reach; of the weights as many go by as stay in the second level. */
+/* Rows of weights `from` to `to` over a panel, which those from 0 on fill. */
+static void run_rows(const npc_direct_item *item, panel *p, upcoming *next, int64_t from, int64_t to) {
+    const npc_direct_job *job = item->job;
+    const npc_kernels *kernels = job->plan->kernels;
+    npc_direct_place *place = &p->place;
+    for (int64_t m = from, rows; m < to; m += rows) {
+        place->source = m == 0 ? p->source : NULL;
+        const int64_t height = npc_direct_panel_rows(kernels, place), tiles = (to - m) / height;
+        const int64_t together = place->source || !job->in_place ? 1 : npc_max(1, next->share / height);
+        rows = tiles ? npc_min(tiles, together) * height : npc_min(to - m, kernels->rows);
+        ask_for(next, item, place);
+        npc_direct_run_tile(item, &p->tile, p->output, m, (int)rows, place);
+    }
+}
+
+/* All tiles of all panels: a panel stays in the first-level cache while weights go by, of which as many do as stay in the second
+ * level. */
 static void run_panels(const panel_band *band) {
     const npc_direct_item *item = band->item;
     const npc_kernels *kernels = item->job->plan->kernels;
-    const int64_t bytes = item->reduction * item->job->size, height = kernels->rows;
-    const int64_t group =
-        npc_clamp(PANELS_BYTES / (bytes * kernels->vectors * kernels->lanes), 1, MOST_PANELS);
-    const int64_t together = npc_max(1, WEIGHT_BYTES / (bytes * height));
+    const int64_t step = kernels->panel_rows[0],
+                  together = npc_round_up(WEIGHT_BYTES / (item->reduction * item->job->size) + 1, step);
     const int in_place = band->pixels != item->packed;
-    upcoming next = {0};
-    if (!in_place) next = upcoming_band(item, band->tiles * band->panels);
-    panel placed[MOST_PANELS];
-    for (int64_t first = 0; first < band->tiles; first += together)
-        for (int64_t i = 0; i < band->panels; i += group) {
-            const int64_t count = npc_min(group, band->panels - i);
-            for (int64_t n = 0; n < count; n++) place_panel(band, i + n, &placed[n]);
-            if (in_place && first == 0)
-                next = upcoming_panels(band, i + count, count, npc_min(together, band->tiles));
+    upcoming next = {.share = item->rows};
+    if (!in_place) next = upcoming_band(item, band->panels * item->rows);
+    for (int64_t from = 0, to; from < item->rows; from = to) {
+        to = npc_min(from + together + (from ? 0 : kernels->rows % step), item->rows);
+        for (int64_t i = 0; i < band->panels; i++) {
+            panel p;
+            place_panel(band, i, &p);
+            if (in_place && from == 0)
+                next = upcoming_panel(band, i + 1, to);
             else if (in_place)
-                next.pixels = NULL; /* all panels are full */
-            for (int64_t t = first; t < npc_min(first + together, band->tiles); t++) {
-                const int rows = (int)npc_min(height, item->rows - t * height);
-                for (panel *p = placed; p < placed + count; p++) {
-                    p->place.source = t == 0 ? band->pixels + p->place.at * item->job->size : NULL;
-                    ask_for(&next, item, &p->place);
-                    npc_direct_run_tile(item, &p->tile, p->output, t * height, rows, &p->place);
-                }
-            }
+                next = (upcoming){.share = item->rows}; /* all panels are full */
+            run_rows(item, &p, &next, from, to);
         }
+    }
 }
 
 void npc_direct_run_panels(npc_direct_item *item, const npc_planes_source *source) {
@@ -167,10 +170,10 @@ void npc_direct_run_panels(npc_direct_item *item, const npc_planes_source *sourc
                              .stride = in_place ? item->input.channel_stride / job->size : item->planes.plane,
                              .count = pixels,
                              .panels = panels,
-                             .tiles = npc_ceil_div(item->rows, kernels->rows),
                              .columns = npc_parts_of(npc_ceil_div(pixels, kernels->lanes), panels)};
     if (!in_place) npc_planes_pack(source, &item->taps, &item->band, &item->planes, item->packed);
-    if (item->rows % kernels->rows) { /* kernels of fewer rows take offsets */
+    if ((item->rows - kernels->rows) %
+        kernels->panel_rows[0]) { /* tiles of the rows that are left take offsets */
         for (int64_t r = 0; r < item->reduction; r++) item->offsets[r] = r * tile;
         item->listed[0] = 0;
     }

@@ -102,6 +102,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define T float
 #define V __m256
 #define PANELS
+#define PANEL_ROWS(v) (12 / (v))
 #define NAME(x) x##_f32
 #define LANES 8
 #define ROWS 4
@@ -142,6 +143,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define T double
 #define V __m256d
 #define PANELS
+#define PANEL_ROWS(v) (12 / (v))
 #define NAME(x) x##_f64
 #define LANES 4
 #define ROWS 4

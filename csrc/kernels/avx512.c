@@ -76,6 +76,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define T float
 #define V __m512
 #define PANELS
+#define PANEL_ROWS(v) 8
 #define NAME(x) x##_f32
 #define LANES 16
 #define ROWS 8
@@ -119,6 +120,7 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define T double
 #define V __m512d
 #define PANELS
+#define PANEL_ROWS(v) 8
 #define NAME(x) x##_f64
 #define LANES 8
 #define ROWS 8

@@ -49,12 +49,12 @@
  *   then the whole vector is stored at target, which goes on by `advance`. Places count words, as many as a vector has. Whole vectors
  *   are read and stored, so up to a vector less one element beyond the last.
  *
- * panel[0][v - 1]: the tallest gemm tile under a single tap x v vectors of pixels from a panel, NULL where an ISA or type gains nothing
- *   by it,
+ * panel[0][v - 1]: `tiles` tiles, one below the other, of panel_rows[v - 1] rows x v vectors of pixels from a panel under a single tap,
+ *   NULL where an ISA or type gains nothing by it,
  *     output[m][j] = (bias[m] or 0 + sum over r of weights[m][r] * panel[r][j]) + (output[m][j] if accumulate)
  *   in order of r; rows of weights lie weight_stride apart, those of a panel as many vectors as the widest gemm tile has. Bytes at
  *   far + r * far_stride are asked for meanwhile, nearer than memory, and need not exist. last, clip: as for gemm.
- * panel[1][v - 1]: the same, but pixels are those at pixels + r * pixel_stride, of whose last vector `last` elements are read, and the
+ * panel[1][v - 1]: the same for one tile of as many rows as the tallest gemm tile, but pixels are those at pixels + r * pixel_stride, of whose last vector `last` elements are read, and the
  *   others are zeros; the panel is filled with them.
  *
  * dot: one or two gradients, row by row, against `taps` shifted inputs,
@@ -144,7 +144,7 @@ typedef struct {
 
 typedef void npc_gemm_kernel(const npc_gemm *tile);
 
-enum { NPC_GEMM_ROWS = 8, NPC_GEMM_VECTORS = 3 };
+enum { NPC_GEMM_ROWS = 8, NPC_GEMM_VECTORS = 3, NPC_PANEL_ROWS = 12 };
 
 typedef struct {
     const void *weights, *pixels;
@@ -153,6 +153,7 @@ typedef struct {
     const char *far;
     int64_t reduction, weight_stride, pixel_stride, output_stride;
     int64_t far_stride; /* bytes */
+    int64_t tiles;
     int last;
     int accumulate;
     int clip;
@@ -442,6 +443,7 @@ typedef struct {
     npc_copy_kernel *copy[NPC_COPY_KERNELS]; /* steps 1, 2, more */
     npc_move_kernel *move;
     npc_panel_kernel *panel[2][NPC_GEMM_VECTORS]; /* [1]: and fills it */
+    int panel_rows[NPC_GEMM_VECTORS]; /* of a tile; each a multiple of the next one */
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
     npc_spread_kernel *spread;
     void (*end_streams)(void); /* NULL where nothing is streamed */

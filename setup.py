@@ -281,6 +281,8 @@ class build_ext(_build_ext):
             ext.extra_compile_args += small(flags)
             # After the static libraries, which need it: linkers that drop unused libraries read in order.
             ext.extra_link_args.append("-lm")
+            if sys.platform == "linux" and "-g0" in flags and not self.inplace:
+                ext.extra_link_args.append("-Wl,-s")  # a wheel's names of static functions are a fortieth of it
         super().build_extension(ext)
 
 

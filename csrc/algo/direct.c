@@ -145,6 +145,19 @@ static void run_panel(const npc_kernels *kernels, const npc_gemm *tile, const np
     kernels->panel[place->source != NULL][place->vectors - 1](&run);
 }
 
+/* Tiles side by side, of which `last` is that of the last one: a short reduction takes no longer than beginning a tile anew. */
+static void run_tiles(npc_gemm_kernel *kernel, npc_gemm *tile, int64_t tiles, int64_t step, int lanes) {
+    const int last = tile->last;
+    tile->last = lanes;
+    for (; tiles > 1; tiles--) {
+        kernel(tile);
+        tile->input = (const char *)tile->input + step;
+        tile->output = (char *)tile->output + step;
+    }
+    tile->last = last;
+    kernel(tile);
+}
+
 int npc_direct_panel_rows(const npc_kernels *kernels, const npc_direct_place *place) {
     return place->source ? kernels->rows : kernels->panel_rows[place->vectors - 1];
 }
@@ -172,7 +185,8 @@ void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *outp
         if (height && rows % height == 0)
             run_panel(kernels, tile, place, rows / height, from, job->size);
         else
-            kernels->gemm[rows - 1][place->vectors - 1](tile);
+            run_tiles(kernels->gemm[rows - 1][place->vectors - 1], tile, place->tiles,
+                      place->vectors * kernels->lanes * job->size, kernels->lanes);
     }
     if (item->is_last && !job->in_place)
         store_tile(item, tile, m0, rows, place);
@@ -189,7 +203,7 @@ static void run_at(const npc_direct_item *item, int64_t m0, int rows, const npc_
 /* All tiles along one run of pixels, for some rows of weights. */
 static void run_pixels(const npc_direct_item *item, int64_t m0, int rows, int64_t row, int64_t pixels) {
     const npc_kernels *kernels = item->job->plan->kernels;
-    npc_direct_place place = {.row = row, .rows = 1, .input = planes_at(item, row, 0)};
+    npc_direct_place place = {.row = row, .rows = 1, .tiles = 1, .input = planes_at(item, row, 0)};
     if (item->job->lead) {
         place.vectors = 1;
         place.pixels = place.last = npc_min(item->job->lead, pixels);
@@ -197,10 +211,18 @@ static void run_pixels(const npc_direct_item *item, int64_t m0, int rows, int64_
         place.at = place.pixels;
         place.input = planes_at(item, row, place.at);
     }
-    for (int64_t left = npc_ceil_div(pixels - place.at, kernels->lanes); left > 0; left -= place.vectors) {
+    const int alone =
+        !item->job->in_place || item->runs > 1; /* sums of a tile wait in one place, or for the next run */
+    for (int64_t left = npc_ceil_div(pixels - place.at, kernels->lanes); left > 0;) {
         place.vectors = npc_next_part(left, kernels->vectors);
-        place.pixels = npc_min(place.vectors * kernels->lanes, pixels - place.at);
-        place.last = place.pixels - (place.vectors - 1) * kernels->lanes;
+        place.tiles = 0;
+        do {
+            place.tiles++;
+            left -= place.vectors;
+        } while (!alone && left > 0 && npc_next_part(left, kernels->vectors) == place.vectors);
+        const int64_t lanes = place.tiles * place.vectors * kernels->lanes;
+        place.pixels = npc_min(lanes, pixels - place.at);
+        place.last = place.pixels - (lanes - kernels->lanes);
         run_at(item, m0, rows, &place);
         place.at += place.pixels;
         place.input += place.pixels * item->job->size;
@@ -215,7 +237,7 @@ static void run_rows(const npc_direct_item *item, int64_t m0, int rows) {
     if (job->blocking->flat) {
         run_pixels(item, m0, rows, 0, (band->rows - 1) * item->planes.columns.extent + band->columns);
     } else if (job->in_place && band->columns <= kernels->lanes) { /* a vector a row, several rows a tile */
-        npc_direct_place place = {.pixels = band->columns, .last = band->columns};
+        npc_direct_place place = {.tiles = 1, .pixels = band->columns, .last = band->columns};
         for (; place.row < band->rows; place.row += place.rows) {
             place.rows = place.vectors = npc_next_part(band->rows - place.row, kernels->vectors);
             place.input = planes_at(item, place.row, 0);

@@ -38,11 +38,11 @@ typedef struct {
     int is_first, is_last;
 } npc_direct_item;
 
-/* Where a tile lies: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows; how many vectors
- * these are, and what is in the last one. In a flat band `at` is any number of rows further on, and the pixels go on over the
+/* Where tiles lie, side by side: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows; of how many vectors
+ * each tile is, and what is in the last one. In a flat band `at` is any number of rows further on, and the pixels go on over the
  * rows that follow. */
 typedef struct {
-    int64_t row, rows, at, pixels, vectors, last;
+    int64_t row, rows, at, pixels, tiles, vectors, last;
     const char *input; /* in packed planes or panels */
     /* Or NULL: what kernels of their own read under a single tap, and fill where there is a source, whose channels lie pixel_stride
      * elements apart. */

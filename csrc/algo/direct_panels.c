@@ -108,6 +108,7 @@ static void place_panel(const panel_band *band, int64_t i, panel *p) {
                   to = npc_part_start(band->columns, i + 1);
     p->place.row = 0;
     p->place.rows = 1;
+    p->place.tiles = 1;
     p->place.at = from * lanes;
     p->place.vectors = to - from;
     p->place.pixels = npc_min(to * lanes, band->count) - p->place.at;

@@ -251,7 +251,7 @@ class build_ext(_build_ext):
 
     def run(self):
         self.run_command("build_clib")
-        inplace = self.inplace
+        inplace = self.beside_sources = self.inplace  # which setuptools forgets meanwhile
         if Outcome.reason is None:
             with optional():
                 super().run()
@@ -281,7 +281,7 @@ class build_ext(_build_ext):
             ext.extra_compile_args += small(flags)
             # After the static libraries, which need it: linkers that drop unused libraries read in order.
             ext.extra_link_args.append("-lm")
-            if sys.platform == "linux" and "-g0" in flags and not self.inplace:
+            if sys.platform == "linux" and "-g0" in flags and not self.beside_sources:
                 ext.extra_link_args.append("-Wl,-s")  # a wheel's names of static functions are a fortieth of it
         super().build_extension(ext)
 

@@ -37,6 +37,9 @@ enum {
     FEW_IMAGES = 4,           /* from so many on it is too much to read them again */
     LISTED_PLANES = 4,        /* that pay for listing their pixels */
     STAGED = 2,               /* times the pixels of packed planes may be converted */
+    LINE = 64,                /* bytes of a cache's line */
+    PAGE = 4 << 10,           /* bytes of a row that the processor follows by itself */
+    ASKED_BYTES = 2 << 20,    /* of input that is not sure to be near */
     ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
     THREAD_WORK = 200 * 1000, /* and for waking a thread */
 };
@@ -221,6 +224,14 @@ static void place_workspace(npc_stencil_item *item, int thread) {
     npc_zeros(item->zeros, item->job->problem->compute, recipe->zero_bytes / item->job->size);
 }
 
+/* Rows of several tiles are more streams than the processor follows, and each would wait for memory. */
+static void ask_for_next(npc_stencil_item *item) {
+    const int64_t lines = npc_min(item->job->lines, item->lines);
+    for (int64_t i = 0; i < lines; i++) NPC_PREFETCH_FAR(item->next + i * LINE);
+    item->next += lines * LINE;
+    item->lines -= lines;
+}
+
 /* The highest tiles that there are rows for, over neighbouring vectors. A rest goes back over rows that are done, where
  * that saves a tile and sums are not added to. */
 static void run_tiles(npc_stencil_item *item, int64_t first, char *target, int again) {
@@ -239,6 +250,7 @@ static void run_tiles(npc_stencil_item *item, int64_t first, char *target, int a
             if (left < 1 << height) row = count - (1 << height);
             tile->rows = rows + row * job->rows.stride + first * tile->row_dilation;
             tile->output = target + (row * apart + phase) * item->row_bytes;
+            if (item->lines) ask_for_next(item);
             job->plan->kernels->stencil[job->kernel][height](tile);
         }
     }
@@ -366,6 +378,13 @@ static void prepare_tile(npc_stencil_item *item) {
     tile->high = job->problem->activation_b;
 }
 
+/* Of the band, in memory that is only asked for. */
+static const char *first_row(const npc_stencil_item *item) {
+    const npc_axis *rows = &item->job->rows;
+    return item->input.data + npc_max(0, item->band.row * rows->stride - rows->before) *
+                                  npc_row_stride(item->job->problem, &item->input);
+}
+
 /* Items in the order batch, outer pixel, output channels, row band, column band. */
 static void run_item(void *context, int64_t index, int thread) {
     const npc_stencil_job *job = context;
@@ -398,6 +417,8 @@ static void run_item(void *context, int64_t index, int thread) {
         item.input.data = tensors->input.data + n * tensors->input.batch_stride +
                           group * job->inputs * tensors->input.channel_stride;
         item.output = output + k * tensors->output.channel_stride;
+        item.next = first_row(&item) + (k + 1 < end ? tensors->input.channel_stride : job->asked);
+        item.lines = job->asked / LINE;
         run_band(&item, k);
     }
     if (job->streams) job->plan->kernels->end_streams();
@@ -412,6 +433,17 @@ static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
     if (shares && kernel == 5) return step == 2 ? NPC_STENCIL_HALF_5 : NPC_STENCIL_5;
     if (shares && kernel == 7 && step == 1) return NPC_STENCIL_7;
     return step == 2 ? NPC_STENCIL_HALF : NPC_STENCIL_ANY;
+}
+
+/* Channels by themselves, whose short rows lie close to each other, but together fill a cache. */
+static int asks(const npc_stencil_job *job) {
+    const npc_problem *problem = job->problem;
+    const int64_t stride = npc_row_stride(problem, &job->tensors->input);
+    return job->reads_in_place && !job->stages && job->inputs * job->outer_taps * job->outputs == 1 &&
+           npc_outer_outputs(problem) == 1 && job->column_bands == 1 && stride > 0 &&
+           stride <= npc_min(2 * job->columns.input * job->size, PAGE) &&
+           (double)(problem->batch * problem->input_channels) * (double)(job->rows.input * stride) >=
+               ASKED_BYTES;
 }
 
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
@@ -460,6 +492,11 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
                   job.run_rows == job.rows.kernel && job.run_columns == job.columns.kernel &&
                   job.inputs * job.outer_taps == job.images &&
                   npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
+    if (asks(&job)) {
+        job.asked = npc_min(recipe.band_rows * job.rows.stride, job.rows.input) *
+                    npc_row_stride(problem, &tensors->input);
+        job.lines = job.asked / LINE / npc_ceil_div(recipe.band_rows, plan->kernels->stencil_rows) + 1;
+    }
     npc_parallel_for(plan->threads,
                      problem->batch * npc_outer_outputs(problem) * job.chunks * job.row_bands *
                          job.column_bands,

@@ -134,17 +134,17 @@ static npc_blocked_range outer_taps_inside(const npc_blocked_item *item, const n
     return inside;
 }
 
-/* Leaves out the columns of a kernel row that read nothing but padding under all of the tile's pixels. */
-static void leave_columns_out(const npc_blocked_item *item, const npc_taps_block *taps, int64_t at,
-                              int64_t end, int64_t pitch, npc_block *tile) {
+/* Elements of a kernel row under each tile whose columns do not read nothing but padding under all of its pixels. */
+static void list_inside(const npc_blocked_item *item, const npc_taps_block *taps) {
     const npc_axis *axis = &item->job->columns;
-    const int64_t first = item->band.column + at, last = item->band.column + end - 1;
-    const int64_t from = npc_blocked_inside(axis, last, taps->column, taps->columns).from;
-    const int64_t to = npc_blocked_inside(axis, first, taps->column, taps->columns).to;
-    const int64_t elements = (from - taps->column) * taps->channels;
-    tile->weights = (const char *)tile->weights + elements * pitch * item->job->size;
-    tile->offsets += elements;
-    tile->reduction = npc_max(0, to - from) * taps->channels;
+    for (int64_t i = 0; i < item->tiles; i++) {
+        const int64_t first = item->band.column + npc_part_start(item->parts, i);
+        const int64_t last = item->band.column + npc_part_start(item->parts, i + 1) - 1;
+        const int64_t from = npc_blocked_inside(axis, last, taps->column, taps->columns).from;
+        const int64_t to = npc_blocked_inside(axis, first, taps->column, taps->columns).to;
+        item->inside[i].from = (from - taps->column) * taps->channels;
+        item->inside[i].to = (npc_max(from, to) - taps->column) * taps->channels;
+    }
 }
 
 /* The processor does not guess that the next run's weights will be read: each tile asks for a part of them. */
@@ -170,10 +170,12 @@ static void run_row(const npc_blocked_item *item, const npc_blocked_block *block
                                                    : kernels->block_half[end - at - 1];
         if (taps && given->reduction) {
             const int64_t elements = taps->channels * taps->columns;
-            tile = *given;
-            leave_columns_out(item, taps, at, end, pitch, &tile);
+            const npc_blocked_range inside = item->inside[i];
+            tile.weights = (const char *)given->weights + inside.from * pitch * job->size;
+            tile.offsets = given->offsets + inside.from;
+            tile.reduction = inside.to - inside.from;
             if (row == 0 && tiles == 1)
-                fetch_ahead(&tile, taps, 0, tile.reduction, pitch * job->size);
+                fetch_ahead(given, taps, inside.from, inside.to, pitch * job->size);
             else if (row == 0)
                 fetch_ahead(given, taps, elements * i / tiles, elements * (i + 1) / tiles, pitch * job->size);
         }
@@ -203,6 +205,7 @@ static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int6
         list_offsets(item, &taps);
         *item->listed = listed;
     }
+    if (by_columns) list_inside(item, &taps);
     npc_block tile = {.input = item->pixels + taps.channel * images * item->planes.plane * job->size,
                       .low = problem->activation_a,
                       .high = problem->activation_b};
@@ -269,6 +272,7 @@ static void place_workspace(npc_blocked_item *item, int thread) {
     item->offsets =
         (int64_t *)(void *)((char *)item->listed + npc_aligned_bytes((int64_t)sizeof *item->listed));
     item->places = item->offsets + NPC_BLOCKED_RUN;
+    item->inside = (npc_blocked_range *)(void *)(item->places + NPC_BLOCKED_RUN);
     item->bias = (char *)item->listed + recipe->list_bytes;
     item->sums = item->bias + recipe->bias_bytes;
     item->lines = item->sums + recipe->sum_bytes;

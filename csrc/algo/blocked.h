@@ -5,7 +5,7 @@
 #include "blocking.h"
 
 enum {
-    NPC_BLOCKED_RUN = 256,             /* elements of the reduction at a time */
+    NPC_BLOCKED_RUN = 512,             /* elements of the reduction at a time, at most */
     NPC_BLOCKED_MOST_BYTES = 3 << 20, /* of packed input under a single tile */
 };
 
@@ -105,6 +105,7 @@ typedef struct {
     npc_parts parts; /* and their pixels */
     npc_blocked_listed *listed; /* what the offsets were listed for */
     int64_t *offsets, *places;
+    npc_blocked_range *inside; /* elements of a kernel row under each tile that are not left out */
 } npc_blocked_item;
 
 /* A block of output channels: its sums have vectors * lanes for every pixel. */

@@ -3,6 +3,7 @@
 #include "weights.h"
 
 enum {
+    RUN = 256,                   /* elements of the reduction at a time */
     BAND_PIXELS = 512,           /* whose sums stay in a second-level cache beside the planes */
     PLANE_BYTES = 448 << 10,     /* of packed planes */
     MOST_WEIGHT_BYTES = 3 << 20, /* of a block packed for use at once */
@@ -15,6 +16,7 @@ enum {
     TILES_ASKED = 64,            /* of an axis, at least, how much they leave out */
 };
 
+#define ROW_PART 40.0 /* elements that take as long as to begin and end a tile of a kernel row alone */
 #define WORTH_SHARE 0.9 /* of the products, to leave the others out column by column */
 
 double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns) {
@@ -54,10 +56,22 @@ int npc_blocked_by_columns(const npc_plan *plan) {
            share_along(&columns, plan->kernels->pixels) < WORTH_SHARE;
 }
 
+/* Longer ones where tiles take the rows of a kernel one by one. */
+static npc_split runs_of(const npc_problem *problem, int by_columns) {
+    const int by_row = by_columns && npc_taps(problem) > npc_columns(problem).kernel;
+    return npc_split_evenly(problem, by_row ? NPC_BLOCKED_RUN : RUN);
+}
+
 double npc_blocked_share(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis columns = npc_columns(problem);
-    double share = npc_blocked_by_columns(plan) ? share_along(&columns, plan->kernels->pixels) : 1;
+    double share = 1;
+    if (npc_blocked_by_columns(plan)) {
+        const npc_split split = runs_of(problem, 1);
+        const npc_taps_block taps = npc_split_taps(problem, &split, 0);
+        share = share_along(&columns, plan->kernels->pixels);
+        share *= 1 + ROW_PART / (share * (double)(taps.channels * taps.columns));
+    }
     if (problem->padding_mode != NPC_PADDING_ZEROS) return share;
     for (int a = 0; a + 1 < problem->spatial_axes; a++) share *= share_along(&problem->axis[a], 1);
     return share;
@@ -155,9 +169,9 @@ int64_t npc_blocked_line(const npc_plan *plan, const npc_blocked_recipe *recipe)
 npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
-    npc_blocked_recipe recipe = {.split = npc_split_evenly(problem, NPC_BLOCKED_RUN)};
+    npc_blocked_recipe recipe = {.by_columns = npc_blocked_by_columns(plan)};
+    recipe.split = runs_of(problem, (int)recipe.by_columns);
     choose_band(plan, &recipe);
-    recipe.by_columns = npc_blocked_by_columns(plan);
     choose_images(plan, &recipe);
     share_among_threads(plan, &recipe);
     const int64_t reduction = npc_reduction(problem), block = lanes * NPC_BLOCK_VECTORS;
@@ -168,8 +182,10 @@ npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
     const npc_band band = {0, 0, recipe.band_rows, 0, recipe.band_columns};
     recipe.plane_bytes =
         npc_aligned_bytes((npc_planes_of(problem, &taps, &band).elements * recipe.images + lanes) * size);
+    const int64_t tiles = npc_ceil_div(recipe.band_columns * recipe.images, plan->kernels->pixels);
     recipe.list_bytes = npc_aligned_bytes((int64_t)sizeof(npc_blocked_listed)) +
-                        npc_aligned_bytes(2 * NPC_BLOCKED_RUN * (int64_t)sizeof(int64_t));
+                        npc_aligned_bytes(2 * NPC_BLOCKED_RUN * (int64_t)sizeof(int64_t) +
+                                          tiles * (int64_t)sizeof(npc_blocked_range));
     recipe.bias_bytes = npc_aligned_bytes(npc_round_up(recipe.channels, block) * size);
     recipe.sum_bytes = npc_aligned_bytes(npc_blocked_line(plan, &recipe) * recipe.images * block * size);
     recipe.line_bytes =

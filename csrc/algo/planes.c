@@ -145,6 +145,37 @@ npc_copy_kernel *npc_copy_kernel_of(const npc_planes_source *source, int64_t ste
     return step <= NPC_COPY_STEPS ? source->kernels->copy[npc_min(step, NPC_COPY_KERNELS) - 1] : NULL;
 }
 
+int npc_turns(const npc_planes_source *source, int64_t phases) {
+    const npc_axis columns = npc_columns(source->problem);
+    return columns.stride > 2 && columns.dilation == 1 && 2 * phases >= source->kernels->lanes &&
+           npc_is_plain(source);
+}
+
+/* Of so many phases as a vector has lanes, the pixels are a matrix, `step` elements from row to row, which is turned around in
+ * registers; only what reaches beyond the input is packed one by one. */
+void npc_turn_row(const npc_kernels *kernels, const npc_row_packer *packer, const npc_turned_row *run,
+                  const char *row, char *target) {
+    const int64_t size = (int64_t)npc_compute_size(packer->problem->compute);
+    const int64_t step = packer->step, extent = run->extent, pitch = run->pitch * size;
+    for (int64_t first = 0; first < run->phases; first += kernels->lanes) {
+        const int64_t start = run->start + first, last = packer->width - kernels->lanes - start;
+        const int64_t low = npc_clamp(npc_ceil_div(-start, step), 0, extent);
+        const int64_t high = last < 0 ? low : npc_clamp(last / step + 1, low, extent);
+        const npc_block_rows rows = {.source = row + (start + low * step) * size,
+                                     .target = target + first * pitch + low * size,
+                                     .count = high - low,
+                                     .source_stride = step,
+                                     .target_stride = run->pitch,
+                                     .channels = (int)npc_min(kernels->lanes, run->phases - first)};
+        kernels->block_store(&rows);
+        for (int64_t phase = first; phase < first + rows.channels; phase++) {
+            char *to = target + phase * pitch;
+            npc_pack_row(packer, to, row, 0, run->start + phase, low);
+            npc_pack_row(packer, to + high * size, row, 0, run->start + phase + high * step, extent - high);
+        }
+    }
+}
+
 npc_channel_packer npc_channel_packer_of(const npc_planes_source *source, int64_t step) {
     npc_channel_packer packer = {npc_row_packer_of(source->problem, source->input),
                                  npc_is_plain(source) ? npc_copy_kernel_of(source, step) : NULL};

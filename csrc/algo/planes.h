@@ -104,7 +104,19 @@ npc_row_packer npc_row_packer_of(const npc_problem *problem, const npc_tensor *i
 void npc_pack_row(const npc_row_packer *packer, char *target, const char *row, int part, int64_t start,
                   int64_t extent);
 
-/* The same of neighbouring channels, with a step of its own; of plain input by kernels. */
+/* Whether every phase of a row is packed at once: they are neighbouring pixels, and fill half a vector and more. */
+int npc_turns(const npc_planes_source *source, int64_t phases);
+
+typedef struct {
+    int64_t start, phases, extent;
+    int64_t pitch; /* elements from phase to phase */
+} npc_turned_row;
+
+/* target[phase * pitch + j] = pixel start + phase + j * step, for j < extent. */
+void npc_turn_row(const npc_kernels *kernels, const npc_row_packer *packer, const npc_turned_row *run,
+                  const char *row, char *target);
+
+/* Rows of neighbouring channels, with a step of its own; of plain input by kernels. */
 typedef struct {
     npc_row_packer row;
     npc_copy_kernel *copy; /* NULL: there is none for that input or step */

@@ -82,39 +82,15 @@ static void pack_plane(const packer *p, char *target, const char *image, int par
     }
 }
 
-/* One row of every phase. Of so many phases as a vector has lanes, the pixels are a matrix, `step` elements from row to row,
- * which is turned around in registers; only what reaches beyond the input is packed one by one. */
-static void turn_row(const packer *p, char *target, const char *row, int64_t column_start) {
-    const npc_kernels *kernels = p->turns;
-    const int64_t phases = p->planes->columns.phases, extent = p->planes->columns.extent;
-    const int64_t step = p->packer.step, plane = p->planes->plane * p->size;
-    for (int64_t first = 0; first < phases; first += kernels->lanes) {
-        const int64_t start = column_start + first, last = p->columns.input - kernels->lanes - start;
-        const int64_t low = npc_clamp(npc_ceil_div(-start, step), 0, extent);
-        const int64_t high = last < 0 ? low : npc_clamp(last / step + 1, low, extent);
-        const npc_block_rows run = {.source = row + (start + low * step) * p->size,
-                                    .target = target + first * plane + low * p->size,
-                                    .count = high - low,
-                                    .source_stride = step,
-                                    .target_stride = p->planes->plane,
-                                    .channels = (int)npc_min(kernels->lanes, phases - first)};
-        kernels->block_store(&run);
-        for (int64_t phase = first; phase < first + run.channels; phase++) {
-            char *to = target + phase * plane;
-            npc_pack_row(&p->packer, to, row, 0, column_start + phase, low);
-            npc_pack_row(&p->packer, to + high * p->size, row, 0, column_start + phase + high * step,
-                         extent - high);
-        }
-    }
-}
-
 /* All column phases of one row phase. */
 static void turn_planes(const packer *p, char *target, const char *image, int64_t row_start,
                         int64_t column_start) {
+    const npc_turned_row run = {column_start, p->planes->columns.phases, p->planes->columns.extent,
+                                p->planes->plane};
     for (int64_t r = 0; r < p->planes->rows.extent; r++, target += p->planes->columns.extent * p->size) {
         const int64_t i = row_start + r * p->rows.stride;
         if (i >= 0 && i < p->rows.input) {
-            turn_row(p, target, image + i * p->row_stride, column_start);
+            npc_turn_row(p->turns, &p->packer, &run, image + i * p->row_stride, target);
             continue;
         }
         for (int64_t phase = 0; phase < p->planes->columns.phases; phase++)
@@ -312,14 +288,6 @@ static void pack_image(const packer *p, char *target, const char *image, int par
     }
 }
 
-/* Phases of neighbouring pixels that fill half a vector and more. */
-static const npc_kernels *turning_kernels(const npc_planes_source *source, const npc_planes *planes) {
-    const npc_axis columns = npc_columns(source->problem);
-    const int turns = columns.stride > 2 && columns.dilation == 1 &&
-                      2 * planes->columns.phases >= source->kernels->lanes && npc_is_plain(source);
-    return turns ? source->kernels : NULL;
-}
-
 /* What the phases of an axis read of the input: the first one of it, and how many. */
 static int64_t clip_span(const npc_axis *axis, const npc_phases *phases, int64_t output, int64_t tap,
                          int64_t *first) {
@@ -404,7 +372,7 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
                 .images = npc_max(1, source->images),
                 .native = !input->swapped && npc_is_compute(input->scalar, problem->compute),
                 .copy = npc_is_plain(source) ? npc_copy_kernel_of(source, npc_columns(problem).stride) : NULL,
-                .turns = turning_kernels(source, planes),
+                .turns = npc_turns(source, planes->columns.phases) ? source->kernels : NULL,
                 .kernels = source->kernels};
     const int64_t elements = planes->rows.phases * planes->columns.phases * planes->plane;
     const int64_t outers = taps->outers, step = elements * p.images * p.size;

@@ -33,6 +33,7 @@ enum {
     FEW_ROWS = 4,             /* of output, a dilation apart: with fewer, each vector waits for its sums; */
     MOST_WAITS = 15,          /* up to so many columns of a kernel others go on meanwhile */
     FEW_LINE_TAPS = 23,       /* of a kernel row: stores that pass the caches by save more than lines */
+    SHORT_LANES = 8,          /* of a vector */
     MOST_STRIDED_ROWS = 7,    /* of a kernel: with more it pays to separate pixels beforehand */
     FEW_IMAGES = 4,           /* from so many on it is too much to read them again */
     LISTED_PLANES = 4,        /* that pay for listing their pixels */
@@ -86,7 +87,9 @@ static int takes_lines(const npc_plan *plan) {
     const int64_t vectors = npc_ceil_div(columns.output, plan->kernels->lanes);
     if (vectors < NPC_STENCIL_LINE)
         return rows.output < FEW_ROWS && vectors > 1 && columns.stride == 1 && columns.kernel > 4;
-    if (rows.output < FEW_ROWS) return columns.stride > 2 || columns.kernel > (columns.stride == 1 ? 4 : 6);
+    /* Long vectors get every other pixel by one instruction. */
+    const int64_t few = columns.stride == 1 ? 4 : plan->kernels->lanes > SHORT_LANES ? 6 : 1;
+    if (rows.output < FEW_ROWS) return columns.stride > 2 || columns.kernel > few;
     return columns.stride == 1 && columns.kernel > (npc_exceeds_caches(&plan->problem) ? FEW_LINE_TAPS : 6);
 }
 
@@ -472,6 +475,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
     job.stages = recipe.stages && !plain;
     job.packer = npc_channel_packer_of(&source, job.columns.stride);
+    job.turns = npc_turns(&source, recipe.phases);
     job.reads_in_place = !recipe.lines && masks(problem) && (plain || job.stages);
     job.kernel = kernel_of(&job);
     if (recipe.images > 1 && job.kernel == NPC_STENCIL_3 && job.reads_in_place && !job.stages &&

@@ -36,6 +36,7 @@ typedef struct {
     int64_t images;   /* at a time */
     npc_stencil_kind kernel;
     npc_channel_packer packer;
+    int turns; /* all phases of a row at once */
     int reads_in_place; /* the input, or the rows that are converted as they lie */
     int stages; /* converts them */
     int plain_bias; /* of compute type, aligned */

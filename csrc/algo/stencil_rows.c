@@ -144,6 +144,12 @@ static void pad_rows(const npc_stencil_item *item, const char *image) {
                                              : NULL,
                            1, item->band.column * job->columns.stride - job->columns.before, recipe->pitch};
         item->rows[m * job->rows.stride] = target;
+        if (job->turns && run.row) {
+            const npc_turned_row all = {run.start, recipe->phases, recipe->pitch, recipe->pitch};
+            npc_turn_row(job->plan->kernels, &job->packer.row, &all, run.row, target);
+            target += recipe->phases * recipe->pitch * job->size;
+            continue;
+        }
         for (int64_t phase = 0; phase < recipe->phases; phase++, run.start++) {
             npc_pack_channels(&job->packer, &run, target);
             target += recipe->pitch * job->size;

@@ -251,7 +251,8 @@ class build_ext(_build_ext):
 
     def run(self):
         self.run_command("build_clib")
-        inplace = self.beside_sources = self.inplace  # which setuptools forgets meanwhile
+        inplace = self.inplace
+        self.beside_sources = inplace or self.editable_mode  # setuptools forgets the former meanwhile
         if Outcome.reason is None:
             with optional():
                 super().run()

@@ -134,7 +134,7 @@ static npc_blocked_range outer_taps_inside(const npc_blocked_item *item, const n
     return inside;
 }
 
-/* Elements of a kernel row under each tile whose columns do not read nothing but padding under all of its pixels. */
+/* Elements of a kernel row from the first column to the last that reads the input under any of a tile's pixels. */
 static void list_inside(const npc_blocked_item *item, const npc_taps_block *taps) {
     const npc_axis *axis = &item->job->columns;
     for (int64_t i = 0; i < item->tiles; i++) {

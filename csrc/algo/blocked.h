@@ -35,7 +35,7 @@ typedef struct {
     int64_t from, to;
 } npc_blocked_range;
 npc_blocked_range npc_blocked_inside(const npc_axis *axis, int64_t output, int64_t first, int64_t count);
-/* The part of the products that is left without the padding. */
+/* The part of the products that is left without the padding, with what it costs to leave it out. */
 double npc_blocked_share(const npc_plan *plan);
 /* Whether enough columns of the kernel read nothing but padding, under all pixels of a tile, to be left out. */
 int npc_blocked_by_columns(const npc_plan *plan);

@@ -56,10 +56,11 @@ int npc_blocked_by_columns(const npc_plan *plan) {
            share_along(&columns, plan->kernels->pixels) < WORTH_SHARE;
 }
 
-/* Longer ones where tiles take the rows of a kernel one by one. */
+/* Whether tiles that leave columns out take the rows of a kernel one by one: there are several. */
+static int has_rows(const npc_problem *problem) { return npc_taps(problem) > npc_columns(problem).kernel; }
+
 static npc_split runs_of(const npc_problem *problem, int by_columns) {
-    const int by_row = by_columns && npc_taps(problem) > npc_columns(problem).kernel;
-    return npc_split_evenly(problem, by_row ? NPC_BLOCKED_RUN : RUN);
+    return npc_split_evenly(problem, by_columns && has_rows(problem) ? NPC_BLOCKED_RUN : RUN);
 }
 
 double npc_blocked_share(const npc_plan *plan) {
@@ -70,7 +71,7 @@ double npc_blocked_share(const npc_plan *plan) {
         const npc_split split = runs_of(problem, 1);
         const npc_taps_block taps = npc_split_taps(problem, &split, 0);
         share = share_along(&columns, plan->kernels->pixels);
-        share *= 1 + ROW_PART / (share * (double)(taps.channels * taps.columns));
+        if (has_rows(problem)) share += ROW_PART / (double)(taps.channels * taps.columns);
     }
     if (problem->padding_mode != NPC_PADDING_ZEROS) return share;
     for (int a = 0; a + 1 < problem->spatial_axes; a++) share *= share_along(&problem->axis[a], 1);

@@ -238,10 +238,8 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
     blocking->offset_bytes = npc_aligned_bytes(taps.channels * problem->parts * taps.outers * taps.rows *
                                                taps.columns * (int64_t)sizeof(int64_t));
     blocking->bias_bytes = npc_aligned_bytes(rows * size);
-    blocking->sum_bytes = npc_aligned_bytes((waits              ? rows
-                                             : blocking->panels ? plan->kernels->panel_rows[0]
-                                                                : plan->kernels->rows) *
-                                            blocking->sum_stride * size);
+    const int64_t tile_rows = blocking->panels ? plan->kernels->panel_rows[0] : plan->kernels->rows;
+    blocking->sum_bytes = npc_aligned_bytes((waits ? rows : tile_rows) * blocking->sum_stride * size);
     plan->thread_bytes = (size_t)(NPC_BLOCKING_HEADER + blocking->plane_bytes + blocking->panel_bytes +
                                   blocking->offset_bytes + blocking->bias_bytes + blocking->sum_bytes);
 }

@@ -56,11 +56,11 @@ typedef struct {
 /* For the first rows of weights. Field by field where it stays: a copy in vectors would wait for the fields just written. */
 void npc_direct_prepare_tile(const npc_direct_item *item, const npc_direct_place *place, npc_gemm *tile);
 
-/* Of a tile in a panel. */
+/* Rows of weights of a tile in a panel; the first one, which fills it, is a gemm tile's. */
 int npc_direct_panel_rows(const npc_kernels *kernels, const npc_direct_place *place);
 
 /* Rows of weights m0 to m0 + rows, of a tile that is prepared, which stores the first ones at `output`; in a panel perhaps of several,
- * one below the other, where they are stored in place. */
+ * one below the other, where they are stored in place. Several side by side want that too, and a single run. */
 void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
                          const npc_direct_place *place);
 

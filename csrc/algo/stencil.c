@@ -33,7 +33,7 @@ enum {
     FEW_ROWS = 4,             /* of output, a dilation apart: with fewer, each vector waits for its sums; */
     MOST_WAITS = 15,          /* up to so many columns of a kernel others go on meanwhile */
     FEW_LINE_TAPS = 23,       /* of a kernel row: stores that pass the caches by save more than lines */
-    SHORT_LANES = 8,          /* of a vector */
+    SHORT_BYTES = 32,         /* of a vector */
     MOST_STRIDED_ROWS = 7,    /* of a kernel: with more it pays to separate pixels beforehand */
     FEW_IMAGES = 4,           /* from so many on it is too much to read them again */
     LISTED_PLANES = 4,        /* that pay for listing their pixels */
@@ -88,7 +88,8 @@ static int takes_lines(const npc_plan *plan) {
     if (vectors < NPC_STENCIL_LINE)
         return rows.output < FEW_ROWS && vectors > 1 && columns.stride == 1 && columns.kernel > 4;
     /* Long vectors get every other pixel by one instruction. */
-    const int64_t few = columns.stride == 1 ? 4 : plan->kernels->lanes > SHORT_LANES ? 6 : 1;
+    const int64_t bytes = plan->kernels->lanes * (int64_t)npc_compute_size(plan->problem.compute);
+    const int64_t few = columns.stride == 1 ? 4 : bytes > SHORT_BYTES ? 6 : 1;
     if (rows.output < FEW_ROWS) return columns.stride > 2 || columns.kernel > few;
     return columns.stride == 1 && columns.kernel > (npc_exceeds_caches(&plan->problem) ? FEW_LINE_TAPS : 6);
 }
@@ -409,6 +410,7 @@ static void run_item(void *context, int64_t index, int thread) {
     place_workspace(&item, thread);
     prepare_tile(&item);
     char *output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride;
+    const int64_t stride = tensors->input.channel_stride;
     const int64_t end = npc_min(chunk + recipe->channels, problem->output_channels);
     int64_t group = chunk / job->outputs,
             next = (group + 1) * job->outputs; /* of which next is the first channel */
@@ -420,7 +422,9 @@ static void run_item(void *context, int64_t index, int thread) {
         item.input.data = tensors->input.data + n * tensors->input.batch_stride +
                           group * job->inputs * tensors->input.channel_stride;
         item.output = output + k * tensors->output.channel_stride;
-        item.next = first_row(&item) + (k + 1 < end ? tensors->input.channel_stride : job->asked);
+        /* The next channel's, or after the last one those of the first channel's next band. */
+        const int goes_on = k + 1 < end || job->row_bands == 1;
+        item.next = first_row(&item) + (goes_on ? stride : job->asked - (k - chunk) * stride);
         item.lines = job->asked / LINE;
         run_band(&item, k);
     }

@@ -443,7 +443,7 @@ typedef struct {
     npc_copy_kernel *copy[NPC_COPY_KERNELS]; /* steps 1, 2, more */
     npc_move_kernel *move;
     npc_panel_kernel *panel[2][NPC_GEMM_VECTORS]; /* [1]: and fills it */
-    int panel_rows[NPC_GEMM_VECTORS]; /* of a tile; each a multiple of the next one */
+    int panel_rows[NPC_GEMM_VECTORS]; /* of a tile; the first a multiple of the others, >= rows */
     npc_dot_kernel *dot[2][NPC_DOT_TAPS]; /* of one and of two gradients; by taps, from 1 on */
     npc_spread_kernel *spread;
     void (*end_streams)(void); /* NULL where nothing is streamed */

@@ -122,9 +122,9 @@ void npc_direct_prepare_tile(const npc_direct_item *item, const npc_direct_place
     tile->output_stride = blocking->sum_stride;
 }
 
-/* Channels `from` to `from` + tile->reduction of a panel, for so many tiles. */
+/* Channels `from` to `from` + tile->reduction of a panel. */
 static void run_panel(const npc_kernels *kernels, const npc_gemm *tile, const npc_direct_place *place,
-                      int64_t tiles, int64_t from, int64_t size) {
+                      int64_t from, int64_t size) {
     const npc_panel run = {.weights = tile->weights,
                            .pixels = place->source ? place->source + from * place->pixel_stride * size : NULL,
                            .panel = place->panel + from * kernels->vectors * kernels->lanes * size,
@@ -136,7 +136,7 @@ static void run_panel(const npc_kernels *kernels, const npc_gemm *tile, const np
                            .pixel_stride = place->pixel_stride,
                            .output_stride = tile->output_stride,
                            .far_stride = place->far_stride,
-                           .tiles = tiles,
+                           .tiles = place->tiles,
                            .last = tile->last,
                            .accumulate = tile->accumulate,
                            .clip = tile->clip,
@@ -158,10 +158,6 @@ static void run_tiles(npc_gemm_kernel *kernel, npc_gemm *tile, int64_t tiles, in
     kernel(tile);
 }
 
-int npc_direct_panel_rows(const npc_kernels *kernels, const npc_direct_place *place) {
-    return place->source ? kernels->rows : kernels->panel_rows[place->vectors - 1];
-}
-
 void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
                          const npc_direct_place *place) {
     const npc_direct_job *job = item->job;
@@ -169,7 +165,6 @@ void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *outp
     const npc_kernels *kernels = job->plan->kernels;
     const char *weights = item->weights + (m0 * job->reduction + item->first_weight) * job->size;
     const int waits = job->in_place || job->blocking->split.blocks > 1;
-    const int height = place->panel ? npc_direct_panel_rows(kernels, place) : 0;
     int64_t to = 0;
     tile->output = output + (waits ? m0 * tile->output_stride * job->size : 0);
     for (int64_t i = 0; i < item->runs; i++) {
@@ -182,8 +177,8 @@ void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *outp
         tile->bias = starts && problem->has_bias ? item->bias + m0 * job->size : NULL;
         tile->accumulate = !starts;
         tile->clip = ends && problem->activation == NPC_ACTIVATION_CLIP;
-        if (height && rows % height == 0)
-            run_panel(kernels, tile, place, rows / height, from, job->size);
+        if (place->panel)
+            run_panel(kernels, tile, place, from, job->size);
         else
             run_tiles(kernels->gemm[rows - 1][place->vectors - 1], tile, place->tiles,
                       place->vectors * kernels->lanes * job->size, kernels->lanes);

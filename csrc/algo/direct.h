@@ -38,7 +38,7 @@ typedef struct {
     int is_first, is_last;
 } npc_direct_item;
 
-/* Where tiles lie, side by side: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows; of how many vectors
+/* Where tiles lie, side by side, or in a panel one below the other: `pixels` pixels from column `at` of the band's row `row` on, in each of `rows` rows; of how many vectors
  * each tile is, and what is in the last one. In a flat band `at` is any number of rows further on, and the pixels go on over the
  * rows that follow. */
 typedef struct {
@@ -56,11 +56,8 @@ typedef struct {
 /* For the first rows of weights. Field by field where it stays: a copy in vectors would wait for the fields just written. */
 void npc_direct_prepare_tile(const npc_direct_item *item, const npc_direct_place *place, npc_gemm *tile);
 
-/* Rows of weights of a tile in a panel; the first one, which fills it, is a gemm tile's. */
-int npc_direct_panel_rows(const npc_kernels *kernels, const npc_direct_place *place);
-
-/* Rows of weights m0 to m0 + rows, of a tile that is prepared, which stores the first ones at `output`; in a panel perhaps of several,
- * one below the other, where they are stored in place. Several side by side want that too, and a single run. */
+/* Rows of weights m0 to m0 + rows, of a tile that is prepared, which stores the first ones at `output`. Several tiles are stored in
+ * place; side by side they also want a single run. */
 void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
                          const npc_direct_place *place);
 

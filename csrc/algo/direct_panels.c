@@ -34,7 +34,7 @@ typedef struct {
     npc_direct_place place;
     npc_gemm tile;
     const char *source;
-    char *output;
+    char *pixels, *output;
 } panel;
 
 /* Where the band's pixels follow one another in the input itself, or NULL. */
@@ -90,7 +90,7 @@ static upcoming upcoming_panel(const panel_band *band, int64_t panel, int64_t ro
 }
 
 static void ask_for(upcoming *next, const npc_direct_item *item, npc_direct_place *place) {
-    place->far = place->panel;
+    place->far = place->input;
     place->far_stride = 0;
     if (!next->pixels || next->row == next->rows) return;
     place->far = next->pixels + next->row * next->row_stride + next->line * LINE;
@@ -108,29 +108,30 @@ static void place_panel(const panel_band *band, int64_t i, panel *p) {
                   to = npc_part_start(band->columns, i + 1);
     p->place.row = 0;
     p->place.rows = 1;
-    p->place.tiles = 1;
     p->place.at = from * lanes;
     p->place.vectors = to - from;
     p->place.pixels = npc_min(to * lanes, band->count) - p->place.at;
     p->place.last = p->place.pixels - (p->place.vectors - 1) * lanes;
-    p->place.panel = item->panels + i * item->taps.channels * kernels->vectors * lanes * item->job->size;
-    p->place.input = p->place.panel;
+    p->pixels = item->panels + i * item->taps.channels * kernels->vectors * lanes * item->job->size;
+    p->place.input = p->pixels;
     p->place.pixel_stride = band->stride;
     npc_direct_prepare_tile(item, &p->place, &p->tile);
     p->source = band->pixels + p->place.at * item->job->size;
     p->output = p->tile.output;
 }
 
-/* Rows of weights `from` to `to` over a panel, which those from 0 on fill. */
+/* Rows of weights `from` to `to` over a panel, which those from 0 on fill; the last few are a gemm tile. */
 static void run_rows(const npc_direct_item *item, panel *p, upcoming *next, int64_t from, int64_t to) {
     const npc_direct_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     npc_direct_place *place = &p->place;
     for (int64_t m = from, rows; m < to; m += rows) {
+        const int64_t height = m == 0 ? kernels->rows : kernels->panel_rows[place->vectors - 1];
+        const int64_t most = m == 0 || !job->in_place ? 1 : npc_max(1, next->share / height);
         place->source = m == 0 ? p->source : NULL;
-        const int64_t height = npc_direct_panel_rows(kernels, place), tiles = (to - m) / height;
-        const int64_t together = place->source || !job->in_place ? 1 : npc_max(1, next->share / height);
-        rows = tiles ? npc_min(tiles, together) * height : npc_min(to - m, kernels->rows);
+        place->panel = to - m < height ? NULL : p->pixels;
+        place->tiles = place->panel ? npc_min((to - m) / height, most) : 1;
+        rows = place->panel ? place->tiles * height : npc_min(to - m, kernels->rows);
         ask_for(next, item, place);
         npc_direct_run_tile(item, &p->tile, p->output, m, (int)rows, place);
     }

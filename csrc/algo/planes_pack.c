@@ -34,8 +34,7 @@ typedef struct {
     int64_t size;       /* bytes of a packed element */
     int native;         /* pixels, or staged ones, are of compute type */
     npc_copy_kernel *copy; /* of rows in compute type whose borders are zeros; NULL: element by element */
-    const npc_kernels
-        *turns; /* the phases of such rows, neighbouring pixels, all at once; NULL: one by one */
+    int turns; /* the phases of such rows, neighbouring pixels, all at once, not one by one */
     int stages;            /* that region, converted before it is copied */
     region staged;
     const npc_planes_list *list; /* NULL: rows are copied */
@@ -90,7 +89,7 @@ static void turn_planes(const packer *p, char *target, const char *image, int64_
     for (int64_t r = 0; r < p->planes->rows.extent; r++, target += p->planes->columns.extent * p->size) {
         const int64_t i = row_start + r * p->rows.stride;
         if (i >= 0 && i < p->rows.input) {
-            npc_turn_row(p->turns, &p->packer, &run, image + i * p->row_stride, target);
+            npc_turn_row(p->kernels, &p->packer, &run, image + i * p->row_stride, target);
             continue;
         }
         for (int64_t phase = 0; phase < p->planes->columns.phases; phase++)
@@ -372,7 +371,7 @@ void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps
                 .images = npc_max(1, source->images),
                 .native = !input->swapped && npc_is_compute(input->scalar, problem->compute),
                 .copy = npc_is_plain(source) ? npc_copy_kernel_of(source, npc_columns(problem).stride) : NULL,
-                .turns = npc_turns(source, planes->columns.phases) ? source->kernels : NULL,
+                .turns = npc_turns(source, planes->columns.phases),
                 .kernels = source->kernels};
     const int64_t elements = planes->rows.phases * planes->columns.phases * planes->plane;
     const int64_t outers = taps->outers, step = elements * p.images * p.size;

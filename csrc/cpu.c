@@ -13,6 +13,13 @@ int npc_cpu_has_avx512(void) {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+/* Compilers know the family from these versions on; the one before Zen 4 in it has no AVX-512. */
+#if defined(__clang__) ? __clang_major__ >= 13 : __GNUC__ >= 11
+int npc_cpu_halves_vectors(void) { return npc_cpu_has_avx512() && __builtin_cpu_is("amdfam19h"); }
+#else
+int npc_cpu_halves_vectors(void) { return 0; }
+#endif
+
 #elif defined(_MSC_VER) && defined(_M_X64)
 #include <immintrin.h>
 #include <intrin.h>
@@ -34,10 +41,13 @@ int npc_cpu_has_avx2(void) { return supports(1u << 5, 0x6); }
 
 int npc_cpu_has_avx512(void) { return supports(1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6); }
 
+int npc_cpu_halves_vectors(void) { return 0; } /* unknown */
+
 #else
 
 int npc_cpu_has_avx2(void) { return 0; }
 int npc_cpu_has_avx512(void) { return 0; }
+int npc_cpu_halves_vectors(void) { return 0; }
 
 #endif
 

@@ -7,6 +7,9 @@ int npc_cpu_has_avx2(void);   /* with FMA and F16C */
 int npc_cpu_has_avx512(void); /* F, BW, DQ and VL, with the above */
 int npc_cpu_has_amx(void); /* tiles of bfloat16 and AVX-512's conversions to it, with the above */
 
+/* Whether units of 256 bits take vectors of 512 in two steps, as those of AMD's Zen 4 do. */
+int npc_cpu_halves_vectors(void);
+
 /* Asks the system to let the process use tiles. It is for good, for all threads, and refused where one has too small a signal stack. */
 int npc_cpu_may_use_tiles(void);
 

@@ -17,17 +17,20 @@
 #include <string.h>
 
 #include "../convert.h"
+#include "../cpu.h"
 #include "../parallel.h"
 #include "algo.h"
 #include "blocked.h"
 #include "weights.h"
 
-#define PANEL_SHARE 0.77 /* of the time that single taps take here with as many products */
+/* Of the time that single taps take here with as many products: the less, the more of them a core begins at once. */
+#define PANEL_SHARE 0.77
 
 enum {
     NO_LANES = 4, /* sums that a tile needs to keep the multipliers busy, of two vectors, */
     NO_WAIT = 8,  /* and of one */
-    LINE = 64,    /* bytes of a cache's line */
+    LINE = 64,    /* bytes of a cache's line, */
+    AVX512_BYTES = 64, /* and of the widest vectors */
 };
 
 _Static_assert(sizeof(npc_blocked_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
@@ -38,6 +41,12 @@ static const char *applicable(const npc_plan *plan) {
     if (npc_blocked_plane_bytes(problem, 1, plan->kernels->pixels) > NPC_BLOCKED_MOST_BYTES)
         return "the input under one tile would not fit a cache";
     return NULL;
+}
+
+/* Whether the multipliers begin a single product of vectors at once. */
+static int halves_vectors(const npc_plan *plan) {
+    return npc_cpu_halves_vectors() &&
+           plan->kernels->lanes * (int64_t)npc_compute_size(plan->problem.compute) == AVX512_BYTES;
 }
 
 /* Multiplications of vectors, and what else costs as much: this algorithm's and the direct one's for a group's image. */
@@ -67,7 +76,8 @@ static const char *worthwhile(const npc_plan *plan) {
     const double here = blocks * height * tile * (npc_blocked_share(plan) * reduction + turning) + packing;
     const double vectors =
         panels ? ceil(height * (double)width / lanes) : height * (double)npc_ceil_div(width, (int64_t)lanes);
-    const double there = vectors * (rows * reduction + outputs * 6) * (panels ? PANEL_SHARE : 1);
+    const double there =
+        vectors * (rows * reduction + outputs * 6) * (panels && !halves_vectors(plan) ? PANEL_SHARE : 1);
     return here < 1.05 * there ? NULL : "vectors along pixels are as full";
 }
 
@@ -297,13 +307,10 @@ static int has_kernels(const npc_blocked_item *item, int64_t step) {
                          kernels->block_half[npc_min(item->band.columns, kernels->pixels) - 1]);
 }
 
-/* Whether the band's pixels may be read from the input: none of them is of the padding. */
+/* Whether the band's pixels are read from the input. */
 static int lie_in_place(const npc_blocked_item *item) {
     const npc_blocked_job *job = item->job;
-    const npc_axis *rows = &job->rows, *columns = &job->columns;
-    return npc_taps(job->problem) == 1 && rows->before == 0 && columns->before == 0 &&
-           (rows->output - 1) * rows->stride < rows->input &&
-           (columns->output - 1) * columns->stride < columns->input && has_kernels(item, columns->stride) &&
+    return npc_blocked_reads_in_place(job->problem) && has_kernels(item, job->columns.stride) &&
            npc_lies_in_rows(job->problem, &item->input) && npc_counts_in_elements(job->problem, &item->input);
 }
 

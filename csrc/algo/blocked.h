@@ -25,6 +25,8 @@ typedef struct {
 npc_blocked_recipe npc_blocked_cut(npc_plan *plan);
 int64_t npc_blocked_images(const npc_problem *problem); /* of all groups */
 int64_t npc_blocked_bands(const npc_problem *problem, const npc_blocked_recipe *recipe);
+/* Whether the input is read where it lies, if it lies in rows: under a single tap, without padding or a longer stride. */
+int npc_blocked_reads_in_place(const npc_problem *problem);
 /* Bytes of the packed input under such a band. */
 double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns);
 /* Pixels of a line of sums that go to the result by way of the workspace. */

@@ -78,6 +78,19 @@ double npc_blocked_share(const npc_plan *plan) {
     return share;
 }
 
+int npc_blocked_reads_in_place(const npc_problem *problem) {
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    return npc_taps(problem) == 1 && columns.stride <= 2 && rows.before == 0 && columns.before == 0 &&
+           (rows.output - 1) * rows.stride < rows.input &&
+           (columns.output - 1) * columns.stride < columns.input;
+}
+
+/* Of the caches, taken by the input under a band: with a stride, pixels that nobody reads come with those in place. */
+static double band_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns) {
+    const double bytes = npc_blocked_plane_bytes(problem, band_rows, band_columns);
+    return npc_blocked_reads_in_place(problem) ? bytes * (double)npc_columns(problem).stride : bytes;
+}
+
 /* Bands of like size whose sums and planes fit, narrower than the image only where a row does not. */
 static void choose_band(const npc_plan *plan, npc_blocked_recipe *recipe) {
     const npc_problem *problem = &plan->problem;
@@ -86,13 +99,13 @@ static void choose_band(const npc_plan *plan, npc_blocked_recipe *recipe) {
     int64_t columns = width, rows = 1;
     if (width > BAND_PIXELS)
         columns = npc_round_up(npc_ceil_div(width, npc_ceil_div(width, BAND_PIXELS)), tile);
-    while (columns > 4 * tile && npc_blocked_plane_bytes(problem, 1, columns) > PLANE_BYTES)
+    while (columns > 4 * tile && band_bytes(problem, 1, columns) > PLANE_BYTES)
         columns = npc_round_up(columns / 2, tile);
     while (columns > tile && npc_blocked_plane_bytes(problem, 1, columns) > NPC_BLOCKED_MOST_BYTES)
         columns = npc_round_up(columns / 2, tile);
     columns = npc_min(columns, width);
     while (rows < height && (rows + 1) * columns <= BAND_PIXELS &&
-           npc_blocked_plane_bytes(problem, rows + 1, columns) <= PLANE_BYTES)
+           band_bytes(problem, rows + 1, columns) <= PLANE_BYTES)
         rows++;
     recipe->band_rows = npc_ceil_div(height, npc_ceil_div(height, rows));
     recipe->band_columns = columns;

@@ -70,9 +70,8 @@ static const char *worthwhile(const npc_plan *plan) {
     const double tile = width * recipe.images < NO_LANES ? NO_LANES / merged : (double)width;
     const int panels = npc_takes_panels(plan); /* there, and they hold rows of pixels without gaps */
     const int in_place = npc_taps(problem) == 1; /* here, not there */
-    const int strided = npc_rows(problem).stride > 1 || npc_columns(problem).stride > 1;
-    const double panel_rows = strided ? 48 : 8; /* as dear as filling them */
-    const double turning = in_place ? 12 : 8, rows = outputs + (panels ? panel_rows : in_place ? 15 : 0);
+    const double filling = panels ? (double)npc_panel_filling(problem) : in_place ? 15 : 0;
+    const double turning = in_place ? 12 : 8, rows = outputs + filling;
     const double here = blocks * height * tile * (npc_blocked_share(plan) * reduction + turning) + packing;
     const double vectors =
         panels ? ceil(height * (double)width / lanes) : height * (double)npc_ceil_div(width, (int64_t)lanes);

@@ -1,5 +1,7 @@
 #include "blocking.h"
 
+#include <math.h>
+
 enum {
     BAND_BYTES = 448 << 10,   /* of packed planes: they stay in a second-level cache */
     POINT_BYTES = 48
@@ -83,6 +85,11 @@ int npc_takes_panels(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     return plan->kernels->panel[0][0] && npc_taps(problem) == 1 && problem->parts == 1 &&
            npc_group_outputs(problem) >= PANEL_OUTPUTS;
+}
+
+int64_t npc_panel_filling(const npc_problem *problem) {
+    const int strided = npc_rows(problem).stride > 1 || npc_columns(problem).stride > 1;
+    return strided ? 48 : 8;
 }
 
 static int64_t panel_band_bytes(const npc_plan *plan) {
@@ -183,6 +190,20 @@ static void even_panels(const npc_plan *plan, npc_blocking *blocking) {
             npc_ceil_div(height, even_bands(plan, npc_ceil_div(height, blocking->band_rows)));
 }
 
+/* Whether threads that share output channels have less to do in panels than those that share bands: vectors of pixels under rows of
+ * weights, and to fill them. */
+static int are_uneven(const npc_plan *plan, const npc_blocking *blocking, int64_t channels) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t lanes = plan->kernels->lanes, filling = npc_panel_filling(problem);
+    const int64_t bands = npc_ceil_div(count_bands(problem, blocking), worthy_threads(plan));
+    const double band = (double)npc_ceil_div(blocking->band_rows * blocking->band_columns, lanes);
+    const double image =
+        ceil((double)npc_rows(problem).output * (double)npc_columns(problem).output / (double)lanes);
+    const double images = (double)(problem->batch * problem->groups * npc_outer_outputs(problem));
+    return images * image * (double)(channels + filling) <
+           (double)bands * band * (double)(npc_group_outputs(problem) + filling);
+}
+
 /* Gives every thread as much to do: by fewer rows a band where packing costs more than reading the weights, else by
  * fewer output channels an item. */
 static void choose_items(npc_plan *plan, npc_blocking *blocking) {
@@ -196,9 +217,9 @@ static void choose_items(npc_plan *plan, npc_blocking *blocking) {
            weight_bytes < 2 * plane_bytes(problem, blocking))
         blocking->band_rows = npc_ceil_div(blocking->band_rows, 2);
     const int64_t bands = count_bands(problem, blocking);
-    blocking->channels = outputs;
-    if (bands < 4 * threads && bands % threads)
-        blocking->channels = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, threads), rows));
+    const int64_t share = npc_min(outputs, npc_round_up(npc_ceil_div(outputs, threads), rows));
+    const int uneven = blocking->panels ? are_uneven(plan, blocking, share) : bands % threads != 0;
+    blocking->channels = bands < 4 * threads && uneven ? share : outputs;
     const double sums = (double)blocking->band_columns * (double)blocking->band_rows * problem->parts * size;
     if (blocking->split.blocks > 1 && sums * (double)blocking->channels > SUM_BYTES)
         blocking->channels = npc_clamp((int64_t)(SUM_BYTES / sums) / rows * rows, rows, blocking->channels);

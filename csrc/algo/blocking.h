@@ -30,6 +30,8 @@ typedef struct {
 
 /* Whether the direct algorithm copies a band's pixels into panels. */
 int npc_takes_panels(const npc_plan *plan);
+/* Rows of weights that take as long as filling a panel. */
+int64_t npc_panel_filling(const npc_problem *problem);
 /* Sets plan->threads and plan->thread_bytes too. */
 npc_blocking npc_blocking_of(npc_plan *plan);
 

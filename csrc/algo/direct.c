@@ -291,17 +291,20 @@ static void place_workspace(npc_direct_item *item, int thread) {
     item->sums = item->bias + blocking->bias_bytes;
 }
 
-/* Items in the order batch, group, outer pixel, row band, column band, output channels. */
+/* Items in the order batch, group, outer pixel, row band, column band, output channels; in panels, whose threads share channels to have
+ * as much to do, bands come after these. */
 static void run_item(void *context, int64_t index, int thread) {
     const npc_direct_job *job = context;
     const npc_problem *problem = job->problem;
     const npc_blocking *blocking = job->blocking;
     const npc_tensors *tensors = job->tensors;
     const int64_t group_outputs = npc_group_outputs(problem), outers = npc_outer_outputs(problem);
-    const int64_t chunk = index % job->chunks * blocking->channels;
-    const int64_t column = (index /= job->chunks) % job->column_bands * blocking->band_columns;
-    const int64_t row = (index /= job->column_bands) % job->row_bands * blocking->band_rows;
-    const int64_t outer = (index /= job->row_bands) % outers;
+    const int64_t bands = job->row_bands * job->column_bands, of_image = index % (bands * job->chunks);
+    const int64_t chunk = (blocking->panels ? of_image / bands : of_image % job->chunks) * blocking->channels;
+    const int64_t band = blocking->panels ? of_image % bands : of_image / job->chunks;
+    const int64_t column = band % job->column_bands * blocking->band_columns;
+    const int64_t row = band / job->column_bands * blocking->band_rows;
+    const int64_t outer = (index /= bands * job->chunks) % outers;
     const int64_t group = (index /= outers) % problem->groups, n = index / problem->groups;
     npc_direct_item item = {.job = job, .input = tensors->input};
     item.band.outer = outer;

@@ -13,25 +13,16 @@
  * Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", 2018. Weights seen
  * for the first time are packed block by block just before use, as long as the band is large enough to pay for it. With
  * few output channels, or reductions so short that turning the sums costs as much, vectors along pixels are faster. */
-#include <math.h>
 #include <string.h>
 
 #include "../convert.h"
-#include "../cpu.h"
 #include "../parallel.h"
 #include "algo.h"
 #include "blocked.h"
+#include "cycles.h"
 #include "weights.h"
 
-/* Of the time that single taps take here with as many products: the less, the more of them a core begins at once. */
-#define PANEL_SHARE 0.77
-
-enum {
-    NO_LANES = 4, /* sums that a tile needs to keep the multipliers busy, of two vectors, */
-    NO_WAIT = 8,  /* and of one */
-    LINE = 64,    /* bytes of a cache's line, */
-    AVX512_BYTES = 64, /* and of the widest vectors */
-};
+enum { LINE = 64 }; /* bytes of a cache's line */
 
 _Static_assert(sizeof(npc_blocked_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
@@ -43,41 +34,8 @@ static const char *applicable(const npc_plan *plan) {
     return NULL;
 }
 
-/* Whether the multipliers begin a single product of vectors at once. */
-static int halves_vectors(const npc_plan *plan) {
-    return npc_cpu_halves_vectors() &&
-           plan->kernels->lanes * (int64_t)npc_compute_size(plan->problem.compute) == AVX512_BYTES;
-}
-
-/* Multiplications of vectors, and what else costs as much: this algorithm's and the direct one's for a group's image. */
 static const char *worthwhile(const npc_plan *plan) {
-    const npc_problem *problem = &plan->problem;
-    npc_plan single =
-        *plan; /* the number of threads must not decide on the algorithm, or it would change bits */
-    single.threads = 1;
-    const npc_blocked_recipe recipe = npc_blocked_cut(&single);
-    const double lanes = plan->kernels->lanes, outputs = (double)npc_group_outputs(problem);
-    const double height = (double)npc_rows(problem).output, reduction = (double)npc_reduction(problem);
-    const int64_t width = npc_columns(problem).output,
-                  vectors_here = npc_ceil_div(npc_group_outputs(problem), (int64_t)lanes);
-    /* A block of a single vector whose tile has too few sums waits for them. */
-    const double waits =
-        vectors_here % 2 && plan->kernels->pixels < NO_WAIT ? (double)NO_WAIT / plan->kernels->pixels - 1 : 0;
-    const double blocks = (double)vectors_here + waits;
-    const double bands = (double)npc_blocked_bands(problem, &recipe) / (double)npc_blocked_images(problem);
-    const double packing = recipe.packs ? 0.3 * reduction * outputs * bands : 0;
-    const double merged = (double)recipe.images;
-    const double tile = width * recipe.images < NO_LANES ? NO_LANES / merged : (double)width;
-    const int panels = npc_takes_panels(plan); /* there, and they hold rows of pixels without gaps */
-    const int in_place = npc_taps(problem) == 1; /* here, not there */
-    const double filling = panels ? (double)npc_panel_filling(problem) : in_place ? 15 : 0;
-    const double turning = in_place ? 12 : 8, rows = outputs + filling;
-    const double here = blocks * height * tile * (npc_blocked_share(plan) * reduction + turning) + packing;
-    const double vectors =
-        panels ? ceil(height * (double)width / lanes) : height * (double)npc_ceil_div(width, (int64_t)lanes);
-    const double there =
-        vectors * (rows * reduction + outputs * 6) * (panels && !halves_vectors(plan) ? PANEL_SHARE : 1);
-    return here < 1.05 * there ? NULL : "vectors along pixels are as full";
+    return npc_blocked_cycles(plan) < npc_direct_cycles(plan) ? NULL : "vectors along pixels cost less";
 }
 
 static void prepare(npc_plan *plan) {
@@ -298,18 +256,10 @@ static void load_bias(const npc_blocked_item *item) {
                       bias->channel_stride, 0, item->count);
 }
 
-/* Whether there are kernels for this distance from pixel to pixel: of every other one, for whole blocks and no small tiles. */
-static int has_kernels(const npc_blocked_item *item, int64_t step) {
-    const npc_kernels *kernels = item->job->plan->kernels;
-    const int64_t block = kernels->lanes * NPC_BLOCK_VECTORS, rest = item->count % block;
-    return step == 1 || (step == 2 && (rest == 0 || rest > kernels->lanes) &&
-                         kernels->block_half[npc_min(item->band.columns, kernels->pixels) - 1]);
-}
-
 /* Whether the band's pixels are read from the input. */
 static int lie_in_place(const npc_blocked_item *item) {
     const npc_blocked_job *job = item->job;
-    return npc_blocked_reads_in_place(job->problem) && has_kernels(item, job->columns.stride) &&
+    return npc_blocked_reads_in_place(job->plan, item->count, item->band.columns) &&
            npc_lies_in_rows(job->problem, &item->input) && npc_counts_in_elements(job->problem, &item->input);
 }
 

@@ -25,8 +25,9 @@ typedef struct {
 npc_blocked_recipe npc_blocked_cut(npc_plan *plan);
 int64_t npc_blocked_images(const npc_problem *problem); /* of all groups */
 int64_t npc_blocked_bands(const npc_problem *problem, const npc_blocked_recipe *recipe);
-/* Whether the input is read where it lies, if it lies in rows: under a single tap, without padding or a longer stride. */
-int npc_blocked_reads_in_place(const npc_problem *problem);
+/* Whether input that lies in rows is read where it lies, for so many output channels and columns: under a single tap, with strides that
+ * kernels have, without padding. */
+int npc_blocked_reads_in_place(const npc_plan *plan, int64_t outputs, int64_t width);
 /* Bytes of the packed input under such a band. */
 double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns);
 /* Pixels of a line of sums that go to the result by way of the workspace. */
@@ -37,6 +38,8 @@ typedef struct {
     int64_t from, to;
 } npc_blocked_range;
 npc_blocked_range npc_blocked_inside(const npc_axis *axis, int64_t output, int64_t first, int64_t count);
+/* The part of an axis's taps that read the input under tiles of so many pixels. */
+double npc_blocked_share_along(const npc_axis *axis, int64_t tile);
 /* The part of the products that is left without the padding, with what it costs to leave it out. */
 double npc_blocked_share(const npc_plan *plan);
 /* Whether enough columns of the kernel read nothing but padding, under all pixels of a tile, to be left out. */

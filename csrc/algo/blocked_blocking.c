@@ -1,5 +1,6 @@
 #include "blocked.h"
 
+#include "cycles.h"
 #include "weights.h"
 
 enum {
@@ -14,6 +15,9 @@ enum {
     POINT_PIXELS = 2,            /* or that is packed for it alone */
     MERGED_BAND = 224,           /* pixels */
     TILES_ASKED = 64,            /* of an axis, at least, how much they leave out */
+    NO_LANES = 4,                /* sums that a tile needs to keep the multipliers busy, of two vectors, */
+    NO_WAIT = 8,                 /* and of one */
+    MEMORY_BYTES = 4 << 20,      /* of input, which comes from beyond the second-level cache */
 };
 
 #define ROW_PART 40.0 /* elements that take as long as to begin and end a tile of a kernel row alone */
@@ -36,7 +40,7 @@ npc_blocked_range npc_blocked_inside(const npc_axis *axis, int64_t output, int64
 }
 
 /* The part of the products along an axis that tiles of so many pixels do; of many tiles, some speak for their neighbours. */
-static double share_along(const npc_axis *axis, int64_t tile) {
+double npc_blocked_share_along(const npc_axis *axis, int64_t tile) {
     const int64_t step = tile * npc_max(1, axis->output / (tile * TILES_ASKED));
     const int64_t last = (axis->output - 1) * axis->stride + (axis->kernel - 1) * axis->dilation;
     double left_out = 0;
@@ -53,7 +57,7 @@ static double share_along(const npc_axis *axis, int64_t tile) {
 int npc_blocked_by_columns(const npc_plan *plan) {
     const npc_axis columns = npc_columns(&plan->problem);
     return plan->problem.padding_mode == NPC_PADDING_ZEROS && columns.kernel > 1 &&
-           share_along(&columns, plan->kernels->pixels) < WORTH_SHARE;
+           npc_blocked_share_along(&columns, plan->kernels->pixels) < WORTH_SHARE;
 }
 
 /* Whether tiles that leave columns out take the rows of a kernel one by one: there are several. */
@@ -70,25 +74,39 @@ double npc_blocked_share(const npc_plan *plan) {
     if (npc_blocked_by_columns(plan)) {
         const npc_split split = runs_of(problem, 1);
         const npc_taps_block taps = npc_split_taps(problem, &split, 0);
-        share = share_along(&columns, plan->kernels->pixels);
+        share = npc_blocked_share_along(&columns, plan->kernels->pixels);
         if (has_rows(problem)) share += ROW_PART / (double)(taps.channels * taps.columns);
     }
     if (problem->padding_mode != NPC_PADDING_ZEROS) return share;
-    for (int a = 0; a + 1 < problem->spatial_axes; a++) share *= share_along(&problem->axis[a], 1);
+    for (int a = 0; a + 1 < problem->spatial_axes; a++)
+        share *= npc_blocked_share_along(&problem->axis[a], 1);
     return share;
 }
 
-int npc_blocked_reads_in_place(const npc_problem *problem) {
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    return npc_taps(problem) == 1 && columns.stride <= 2 && rows.before == 0 && columns.before == 0 &&
+/* Kernels read every pixel or, for whole blocks of two vectors, every other one. */
+static int has_kernels(const npc_kernels *kernels, int64_t step, int64_t outputs, int64_t width) {
+    const int64_t rest = outputs % (kernels->lanes * NPC_BLOCK_VECTORS);
+    return step == 1 || (step == 2 && (rest == 0 || rest > kernels->lanes) &&
+                         kernels->block_half[npc_min(width, kernels->pixels) - 1]);
+}
+
+int npc_blocked_reads_in_place(const npc_plan *plan, int64_t outputs, int64_t width) {
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
+    return npc_taps(&plan->problem) == 1 && rows.before == 0 && columns.before == 0 &&
            (rows.output - 1) * rows.stride < rows.input &&
-           (columns.output - 1) * columns.stride < columns.input;
+           (columns.output - 1) * columns.stride < columns.input &&
+           has_kernels(plan->kernels, columns.stride, outputs, width);
+}
+
+static int reads_in_place(const npc_plan *plan) {
+    return npc_blocked_reads_in_place(plan, npc_group_outputs(&plan->problem),
+                                      npc_columns(&plan->problem).output);
 }
 
 /* Of the caches, taken by the input under a band: with a stride, pixels that nobody reads come with those in place. */
-static double band_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns) {
-    const double bytes = npc_blocked_plane_bytes(problem, band_rows, band_columns);
-    return npc_blocked_reads_in_place(problem) ? bytes * (double)npc_columns(problem).stride : bytes;
+static double band_bytes(const npc_plan *plan, int64_t band_rows, int64_t band_columns) {
+    const double bytes = npc_blocked_plane_bytes(&plan->problem, band_rows, band_columns);
+    return reads_in_place(plan) ? bytes * (double)npc_columns(&plan->problem).stride : bytes;
 }
 
 /* Bands of like size whose sums and planes fit, narrower than the image only where a row does not. */
@@ -99,13 +117,13 @@ static void choose_band(const npc_plan *plan, npc_blocked_recipe *recipe) {
     int64_t columns = width, rows = 1;
     if (width > BAND_PIXELS)
         columns = npc_round_up(npc_ceil_div(width, npc_ceil_div(width, BAND_PIXELS)), tile);
-    while (columns > 4 * tile && band_bytes(problem, 1, columns) > PLANE_BYTES)
+    while (columns > 4 * tile && band_bytes(plan, 1, columns) > PLANE_BYTES)
         columns = npc_round_up(columns / 2, tile);
     while (columns > tile && npc_blocked_plane_bytes(problem, 1, columns) > NPC_BLOCKED_MOST_BYTES)
         columns = npc_round_up(columns / 2, tile);
     columns = npc_min(columns, width);
     while (rows < height && (rows + 1) * columns <= BAND_PIXELS &&
-           band_bytes(problem, rows + 1, columns) <= PLANE_BYTES)
+           band_bytes(plan, rows + 1, columns) <= PLANE_BYTES)
         rows++;
     recipe->band_rows = npc_ceil_div(height, npc_ceil_div(height, rows));
     recipe->band_columns = columns;
@@ -206,4 +224,41 @@ npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
         npc_aligned_bytes(lanes * npc_max(npc_blocked_line(plan, &recipe), NPC_BLOCKED_RUN) * size);
     recipe.weight_bytes = recipe.packs ? npc_aligned_bytes(reduction * block * size) : 0;
     return recipe;
+}
+
+/* Of an image's group. */
+static double input_bytes(const npc_problem *problem) {
+    double bytes = (double)npc_group_inputs(problem) * (double)npc_compute_size(problem->compute);
+    for (int a = 0; a < problem->spatial_axes; a++) bytes *= (double)problem->axis[a].input;
+    return bytes;
+}
+
+double npc_blocked_cycles(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    npc_plan single = *plan;
+    single.threads = 1;
+    const npc_blocked_recipe recipe = npc_blocked_cut(&single);
+    const double outputs = (double)npc_group_outputs(problem), reduction = (double)npc_reduction(problem);
+    const double height = (double)npc_rows(problem).output, width = (double)npc_columns(problem).output;
+    const double images = (double)npc_blocked_images(problem), merged = (double)recipe.images;
+    const int64_t vectors = npc_ceil_div(npc_group_outputs(problem), plan->kernels->lanes);
+    /* A block of a single vector whose tile has too few sums waits for them. */
+    const double waits =
+        vectors % 2 && plan->kernels->pixels < NO_WAIT ? (double)NO_WAIT / plan->kernels->pixels - 1 : 0;
+    const double tile = width * merged < NO_LANES ? NO_LANES / merged : width;
+    const double reading = npc_blocked_share(plan) * reduction + 7;
+    const double products =
+        images * height * (((double)vectors + waits) * tile * reading + 50 * (double)vectors);
+    const double bands = (double)npc_blocked_bands(problem, &recipe) * merged;
+    const double planes = (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem);
+    const double pixels = npc_blocked_plane_bytes(problem, recipe.band_rows, recipe.band_columns) /
+                          (double)npc_compute_size(problem->compute);
+    /* Rows of many channels come from memory by pieces as short as a tile. */
+    const double piece = input_bytes(problem) < MEMORY_BYTES ? 0 : 3;
+    const double packing = reads_in_place(plan) ? images * height * width * reduction * piece
+                                                : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes);
+    const double elements = outputs * reduction * (double)problem->groups;
+    const double times = recipe.packs ? bands / merged / (double)problem->groups : 1;
+    const double weights = plan->prepacked ? 0 : times * elements * (recipe.by_columns ? 2.2 : 0.9);
+    return products + packing + weights + npc_weights_cycles(plan) + 2000;
 }

@@ -2,6 +2,12 @@
 
 #include <math.h>
 
+#include "../cpu.h"
+#include "cycles.h"
+#include "weights.h"
+
+#define PANEL_TAP 0.78 /* of a product in panels, where a core begins two at once */
+
 enum {
     BAND_BYTES = 448 << 10,   /* of packed planes: they stay in a second-level cache */
     POINT_BYTES = 48
@@ -18,6 +24,7 @@ enum {
     STORE_WORK = 40,          /* products as dear as storing a row of a tile by way of the workspace */
     BAND_COLUMNS = 960,       /* wider images are cut */
     THREAD_WORK = 300 * 1000, /* multiplications that pay for waking one more thread */
+    AVX512_BYTES = 64,
 };
 
 static void reduction_sizes(const npc_problem *problem, int64_t sizes[NPC_SPLIT_LEVELS]) {
@@ -87,7 +94,8 @@ int npc_takes_panels(const npc_plan *plan) {
            npc_group_outputs(problem) >= PANEL_OUTPUTS;
 }
 
-int64_t npc_panel_filling(const npc_problem *problem) {
+/* Rows of weights that take as long as filling a panel. */
+static int64_t panel_filling(const npc_problem *problem) {
     const int strided = npc_rows(problem).stride > 1 || npc_columns(problem).stride > 1;
     return strided ? 48 : 8;
 }
@@ -194,7 +202,7 @@ static void even_panels(const npc_plan *plan, npc_blocking *blocking) {
  * weights, and to fill them. */
 static int are_uneven(const npc_plan *plan, const npc_blocking *blocking, int64_t channels) {
     const npc_problem *problem = &plan->problem;
-    const int64_t lanes = plan->kernels->lanes, filling = npc_panel_filling(problem);
+    const int64_t lanes = plan->kernels->lanes, filling = panel_filling(problem);
     const int64_t bands = npc_ceil_div(count_bands(problem, blocking), worthy_threads(plan));
     const double band = (double)npc_ceil_div(blocking->band_rows * blocking->band_columns, lanes);
     const double image =
@@ -273,4 +281,52 @@ npc_blocking npc_blocking_of(npc_plan *plan) {
     choose_items(plan, &blocking);
     choose_workspace(plan, &blocking);
     return blocking;
+}
+
+/* Whether the multipliers begin a single product of vectors at once. */
+static int halves_vectors(const npc_plan *plan) {
+    return npc_cpu_halves_vectors() &&
+           plan->kernels->lanes * (int64_t)npc_compute_size(plan->problem.compute) == AVX512_BYTES;
+}
+
+/* Vectors of an image's pixels, and tiles of them. */
+typedef struct {
+    double vectors, tiles;
+} image_parts;
+
+static image_parts parts_of(const npc_plan *plan, const npc_blocking *blocking) {
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
+    const double height = (double)rows.output, width = (double)columns.output, lanes = plan->kernels->lanes;
+    const double vectors = plan->kernels->vectors, row = ceil(width / lanes);
+    const double gap =
+        blocking->panels ? 0 : (double)((columns.kernel - 1) * columns.dilation / columns.stride);
+    const double flat = ceil(((height - 1) * (width + gap) + width) / lanes);
+    const image_parts joined = {flat, ceil(flat / vectors)};
+    const image_parts apart = {height * row, row > 1 ? height * ceil(row / vectors) : ceil(height / vectors)};
+    return blocking->flat || blocking->panels ? joined : apart;
+}
+
+double npc_direct_cycles(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    npc_plan single = *plan;
+    single.threads = 1;
+    const npc_blocking blocking = npc_blocking_of(&single);
+    const int panels = (int)blocking.panels;
+    const double outputs = (double)npc_group_outputs(problem), reduction = (double)npc_reduction(problem);
+    const double images = (double)(problem->batch * problem->groups * npc_outer_outputs(problem));
+    const double bands = (double)count_bands(problem, &blocking);
+    const double planes = (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem);
+    const double pixels = (double)blocking.split.blocks * plane_bytes(problem, &blocking) /
+                          (double)npc_compute_size(problem->compute);
+    /* A single output has loads of its own. */
+    const double tap = panels && !halves_vectors(plan) ? PANEL_TAP : outputs > 1 ? 1.02 : 2.1;
+    const double rows = outputs + (panels ? (double)panel_filling(problem) : 0);
+    const image_parts parts = parts_of(plan, &blocking);
+    const double products = images * (parts.vectors * (tap * rows * reduction + 2 * outputs) +
+                                      parts.tiles * ceil(outputs / plan->kernels->rows) * 60);
+    const double packing =
+        panels ? 0 : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes) + 10 * reduction;
+    const double storing =
+        blocking.flat && !panels ? 30 * images * outputs * (double)npc_rows(problem).output : 0;
+    return products + packing + storing + npc_weights_cycles(plan) + 2000;
 }

@@ -16,7 +16,9 @@ npc_taps_block npc_split_taps(const npc_problem *problem, const npc_split *split
 /* The longest blocks of up to `most` elements of the reduction, all of like length. */
 npc_split npc_split_evenly(const npc_problem *problem, int64_t most);
 
-enum { NPC_BLOCKING_HEADER = 64 }; /* bytes at the start of a thread's workspace */
+enum {
+    NPC_BLOCKING_HEADER = 64, /* bytes at the start of a thread's workspace */
+};
 
 typedef struct {
     int64_t band_rows, band_columns;
@@ -30,8 +32,6 @@ typedef struct {
 
 /* Whether the direct algorithm copies a band's pixels into panels. */
 int npc_takes_panels(const npc_plan *plan);
-/* Rows of weights that take as long as filling a panel. */
-int64_t npc_panel_filling(const npc_problem *problem);
 /* Sets plan->threads and plan->thread_bytes too. */
 npc_blocking npc_blocking_of(npc_plan *plan);
 

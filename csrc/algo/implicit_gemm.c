@@ -21,7 +21,7 @@
 #include "../convert.h"
 #include "../parallel.h"
 #include "algo.h"
-#include "winograd.h"
+#include "cycles.h"
 
 enum {
     THREAD_CYCLES = 20000, /* or waking a thread costs more than it does */
@@ -61,7 +61,7 @@ typedef struct {
 } gemm_item;
 
 static const char *worthwhile(const npc_plan *plan) {
-    return npc_implicit_gemm_cycles(plan) < npc_winograd_direct_cycles(plan)
+    return npc_implicit_gemm_cycles(plan) < npc_plain_cycles(plan)
                ? NULL
                : "too few channels or pixels for its tiles";
 }

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "../parallel.h"
+#include "cycles.h"
 #include "planes.h"
 
 _Static_assert(sizeof(npc_winograd_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
@@ -93,11 +94,11 @@ static const char *worthwhile(const npc_plan *plan) {
     const double cycles = npc_winograd_cycles(plan, kind);
     if (!npc_winograd_2x2_applicable(plan) && npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < cycles)
         return "tiles of 2x2 would cost less";
-    return cycles < npc_winograd_other_cycles(plan) ? NULL : "its transforms would cost more than they save";
+    return cycles < npc_untransformed_cycles(plan) ? NULL : "its transforms would cost more than they save";
 }
 
 double npc_winograd_least_cycles(const npc_plan *plan) {
-    const double others = npc_winograd_other_cycles(plan);
+    const double others = npc_untransformed_cycles(plan);
     const double cycles = applicable(plan) ? others : npc_winograd_cycles(plan, kind_of(plan));
     return cycles < others ? cycles : others;
 }

@@ -120,9 +120,6 @@ void npc_winograd_places(const npc_plan *plan, npc_winograd_kind kind, int32_t *
 /* winograd_blocking.c: how large the tiles of a kind would be cut, and rough cycles with vectors of this ISA. */
 npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind);
 double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind);
-/* The better of the algorithms blocked and direct, and the best of those and implicit_gemm. */
-double npc_winograd_direct_cycles(const npc_plan *plan);
-double npc_winograd_other_cycles(const npc_plan *plan);
 int64_t npc_winograd_thread_bytes(const npc_winograd_recipe *r);
 
 /* winograd_weights.c: weights in the order in which products read them,

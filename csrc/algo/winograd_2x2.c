@@ -1,5 +1,6 @@
 /* Winograd's F(2x2, 3x3): 16 products for 4 outputs in place of 36. Of small images tiles of 4x4 would mostly lie outside,
  * and their transformed weights, four times the plain ones, cost more to read than the products. All else is winograd.c's. */
+#include "cycles.h"
 #include "winograd.h"
 
 const char *npc_winograd_2x2_applicable(const npc_plan *plan) {
@@ -10,7 +11,7 @@ const char *npc_winograd_2x2_applicable(const npc_plan *plan) {
 }
 
 static const char *worthwhile(const npc_plan *plan) {
-    return npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < npc_winograd_other_cycles(plan)
+    return npc_winograd_cycles(plan, NPC_WINOGRAD_2X2) < npc_untransformed_cycles(plan)
                ? NULL
                : "its transforms would cost more than they save";
 }

@@ -1,6 +1,5 @@
 /* How winograd.c cuts a problem, and what that costs. */
-#include "blocked.h"
-#include "implicit_gemm.h"
+#include "cycles.h"
 #include "winograd.h"
 
 enum {
@@ -8,7 +7,6 @@ enum {
     STREAMED_BAND_BYTES = 4 << 20, /* the same, where reading the weights costs more */
     FEWEST_TILES = 16, /* of a band, or weights would be read too often */
     MOST_TILES = 64,
-    LAST_CACHE = 16 << 20,
 };
 
 const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
@@ -76,7 +74,7 @@ static int one_slice(const search *s) {
 static int may_be_fresh(const search *s) { return !s->plan->prepacked && one_slice(s); }
 
 /* Weights come from memory for every band. */
-static int streams(const search *s) { return s->packed_bytes > LAST_CACHE; }
+static int streams(const search *s) { return s->packed_bytes > NPC_LAST_CACHE; }
 
 /* What a thread's workspace holds. */
 static void measure(const npc_plan *plan, npc_winograd_recipe *r) {
@@ -206,9 +204,6 @@ int64_t npc_winograd_thread_bytes(const npc_winograd_recipe *r) {
 
 static double beyond(double a, double b) { return a > b ? a - b : 0; }
 
-/* What follows counts cycles of a core with one product of vectors a cycle: numbers fitted to the times of 700 problems on one
- * machine with AVX-512. The number of threads must not decide on the algorithm, or it would change the result's bits. */
-
 /* One row of pixels of a vector of channels, turned; first brought together where it does not lie so. */
 static double row_cycles(const npc_plan *plan, const npc_winograd_recipe *r) {
     const npc_winograd_kind kind = (npc_winograd_kind)r->kind;
@@ -251,61 +246,11 @@ double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
     const double bytes =
         panels * inputs * taps * vectors * lanes * (double)npc_compute_size(problem->compute);
     /* Beyond the last cache reading weights takes its own time. */
-    const double read = r.fresh || bytes < LAST_CACHE ? 0 : beyond(bands * bytes / 6, product);
+    const double read = r.fresh || bytes < NPC_LAST_CACHE ? 0 : beyond(bands * bytes / 6, product);
     const double kernels = own * vectors * (double)problem->groups;
     const double fresh =
         plan->prepacked ? 0
                         : kernels * (6 * (double)npc_taps(problem) +
                                      taps * (double)npc_winograd_pieces(problem, kind) * (60 + 4 * panels));
-    return pieces * (product + transforms + read) + fresh;
-}
-
-/* Pixels of an axis that windows read. */
-static double pixels_read(const npc_axis *axis) {
-    if (axis->stride > axis->kernel) return (double)axis->output * (double)axis->kernel;
-    return (double)npc_min(axis->input, (axis->output - 1) * axis->stride + axis->kernel);
-}
-
-/* The same of an image for all windows: rows far apart are packed again for each row that reads them. */
-static double pixels_packed(const npc_plan *plan) {
-    const npc_problem *problem = &plan->problem;
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    const double images = (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem);
-    if (rows.dilation == 1 || rows.kernel == 1) return images * pixels_read(&rows) * pixels_read(&columns);
-    npc_plan single = *plan;
-    single.threads = 1;
-    const npc_blocked_recipe recipe = npc_blocked_cut(&single);
-    const double bands = (double)npc_blocked_bands(problem, &recipe) / (double)npc_blocked_images(problem);
-    return bands * npc_blocked_plane_bytes(problem, recipe.band_rows, recipe.band_columns) /
-           (double)npc_compute_size(problem->compute);
-}
-
-/* The better of the algorithms blocked and direct: products, pixels packed, sums stored, what a call costs. */
-double npc_winograd_direct_cycles(const npc_plan *plan) {
-    const npc_problem *problem = &plan->problem;
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    const double lanes = plan->kernels->lanes, taps = (double)npc_taps(problem),
-                 groups = (double)problem->groups;
-    const double inputs = (double)npc_group_inputs(problem), outputs = (double)npc_group_outputs(problem);
-    const double vectors = (double)npc_ceil_div(npc_group_outputs(problem), plan->kernels->lanes);
-    const double pieces = (double)(problem->batch * npc_outer_outputs(problem)) * groups;
-    const double pixels = (double)rows.output * (double)columns.output;
-    const double wide = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
-    const double pack = pixels_packed(plan) * (columns.stride > 2 ? 3.8 : 1.1);
-    const double elements = inputs * taps * outputs * groups;
-    const double bytes = elements * (double)npc_compute_size(problem->compute);
-    const double read = bytes > LAST_CACHE ? bytes / 4 : 0;
-    const double blocked =
-        pieces * (npc_blocked_share(plan) * inputs * taps * vectors * pixels + pack + 8 * vectors * pixels) +
-        1300 + (plan->prepacked ? 0 : 2.5 * elements);
-    const double tap = outputs > 1 ? 1.1 : 2.1; /* a single output has loads of its own */
-    const double direct =
-        pieces * (tap * inputs * taps * outputs * wide + pack + 11 * outputs / lanes * pixels) + 800;
-    return (blocked < direct ? blocked : direct) + read;
-}
-
-double npc_winograd_other_cycles(const npc_plan *plan) {
-    const double direct = npc_winograd_direct_cycles(plan);
-    const double gemm = npc_implicit_gemm_applicable(plan) ? direct : npc_implicit_gemm_cycles(plan);
-    return gemm < direct ? gemm : direct;
+    return pieces * (product + transforms + read) + fresh + 3000;
 }

@@ -62,6 +62,12 @@
  * for i < count, with m * output_pitch and m * left_pitch between the two: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
  * elements is read.
  *
+ * inner[0]: up to INNER_ROWS rows of weights x up to inner_columns pixels, [1]: up to twice as many rows x half of the pixels; NULL
+ *   where an ISA or type has none,
+ *     output[m * row_step + j * column_step] += sum over r < count of weights[m * weight_stride + r] * pixels[j * pixel_stride + r]
+ *   each lane sums every LANES-th r, in order, then neighbouring lanes are added, and their sums; it is the same for all tiles. Nothing
+ *   past `count` elements is read. Weights `ahead` elements further are asked for meanwhile, and need not exist.
+ *
  * spread: a row of a transposed convolution of stride 2 along it, NULL for integers,
  *     output[2 * j + p] = *bias + sum over taps t = first[p], first[p] + step ... < taps, then r < count, of
  *                         weights[kernel_rows[r] + t] * input[rows[r] + columns[t] + j]
@@ -429,6 +435,18 @@ typedef struct {
     uint32_t (*finish)(const npc_pieces_finish *run);
 } npc_pieces;
 
+typedef struct {
+    const void *weights, *pixels;
+    void *output;
+    int64_t count, weight_stride, pixel_stride, row_step, column_step;
+    int64_t ahead;
+    int rows, columns;
+} npc_inner;
+
+typedef void npc_inner_kernel(const npc_inner *tile);
+
+enum { NPC_INNER_ROWS = 4 };
+
 /* What an ISA offers for one compute type: gemm[m - 1][v - 1] for m <= rows and v <= vectors, stencils of 1, 2, 4 ... rows
  * up to stencil_rows. */
 typedef struct {
@@ -448,6 +466,8 @@ typedef struct {
     npc_spread_kernel *spread;
     void (*end_streams)(void); /* NULL where nothing is streamed */
     int dot_pair_taps; /* the most of two */
+    npc_inner_kernel *inner[2];
+    int inner_columns; /* of inner[0], the most */
     npc_winograd winograd;
     npc_fft fft;
 } npc_kernels;

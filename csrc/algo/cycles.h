@@ -1,0 +1,27 @@
+/* What algorithms would cost, for the choice between them: rough cycles of a core that begins one product of vectors a cycle, fitted to
+ * times of some thousand problems on one machine with AVX-512. The number of threads must not decide on the algorithm, or it would
+ * change bits, so all count one. */
+#ifndef NPC_CYCLES_H
+#define NPC_CYCLES_H
+
+#include "../plan.h"
+
+double npc_direct_cycles(const npc_plan *plan);
+double npc_blocked_cycles(const npc_plan *plan);
+/* NULL, or why it does not take the problem. */
+const char *npc_inner_product_applicable(const npc_plan *plan);
+double npc_inner_product_cycles(const npc_plan *plan);
+
+/* The better of direct and blocked. */
+double npc_plain_cycles(const npc_plan *plan);
+/* The best of all that transform neither pixels nor weights. */
+double npc_untransformed_cycles(const npc_plan *plan);
+
+/* What they have in common: packing a pixel, where long strides take longer if rows are not turned around; reading weights that lie
+ * beyond the last cache. */
+double npc_pixel_cycles(const npc_plan *plan);
+double npc_weights_cycles(const npc_plan *plan);
+
+enum { NPC_LAST_CACHE = 16 << 20 }; /* bytes of weights that stay in one */
+
+#endif

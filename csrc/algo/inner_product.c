@@ -227,7 +227,6 @@ NPC_INLINE void gather_of(const listed *l, const int64_t bytes) {
 
 static void gather(const listed *l, int64_t bytes) {
     switch (bytes) {
-    case 1: gather_of(l, 1); break;
     case 2: gather_of(l, 2); break;
     case 4: gather_of(l, 4); break;
     case 8: gather_of(l, 8); break;

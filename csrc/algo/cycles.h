@@ -6,6 +6,7 @@
 
 #include "../plan.h"
 
+double npc_stencil_cycles(const npc_plan *plan); /* 0 where it does not take the problem */
 double npc_direct_cycles(const npc_plan *plan);
 double npc_blocked_cycles(const npc_plan *plan);
 /* NULL, or why it does not take the problem. */

@@ -23,7 +23,7 @@
 #include "../activation.h"
 #include "../convert.h"
 #include "../parallel.h"
-#include "stencil.h"
+#include "cycles.h"
 #include "winograd.h"
 
 enum {

@@ -16,6 +16,7 @@
 #include "../convert.h"
 #include "../parallel.h"
 #include "algo.h"
+#include "cycles.h"
 #include "stencil.h"
 #include "weights.h"
 
@@ -44,6 +45,8 @@ enum {
     ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
     THREAD_WORK = 200 * 1000, /* and for waking a thread */
 };
+
+#define WORTH 0.75 /* of its cycles others must stay below: they are counted high for short kernels */
 
 _Static_assert(sizeof(npc_stencil_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
@@ -133,30 +136,42 @@ static int shares_nothing(const npc_problem *problem) {
            (npc_group_outputs(problem) > 1 || npc_rows(problem).kernel * npc_columns(problem).kernel == 1);
 }
 
-static const char *worthwhile(const npc_plan *plan) {
-    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
-    if (shares_nothing(&plan->problem)) return "each output channel would read all pixels again";
-    if (rows.output < FEW_ROWS && columns.kernel > MOST_WAITS && !takes_lines(plan))
-        return "too few rows to sum at once";
-    return columns.stride > 1 && rows.kernel > MOST_STRIDED_ROWS ? "strided rows are better packed" : NULL;
-}
-
-/* Counted as winograd_blocking.c does: so many cycles a tap for a vector of pixels, and some for a vector of the result. */
-double npc_stencil_cycles(const npc_plan *plan) {
+/* So many cycles a tap for a vector of pixels, some for a vector of the result, and some to begin an image; long strides pack it. */
+static double cycles_of(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    if (applicable(plan) || worthwhile(plan)) return 0;
     const int neighbours =
         rows.dilation == interleaved_rows(problem, rows.output) && rows.stride == columns.stride;
-    double tap = columns.stride == 2 ? 3.2 : 2.6;
+    double tap = columns.stride == 1 ? 2.6 : columns.stride == 2 ? 3.2 : 3.5;
     if (neighbours && columns.stride == 1 && rows.kernel > 3) tap = 1.35;
     if (neighbours && (rows.kernel == 3 || rows.kernel == 5 || (rows.kernel == 7 && columns.stride == 1)))
         tap = columns.stride == 2 ? 2.6 : 1.15;
     if (rows.output < FEW_ROWS) tap = 4;
     if (takes_lines(plan)) tap = 1.4;
+    const double taps = (double)npc_taps(problem), outers = (double)npc_outer_taps(problem);
     const double vectors = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
+    const double packed = (double)rows.input * (double)columns.input * outers;
+    const double begun = columns.stride == 1 ? 130 + 5 * taps
+                         : columns.stride == 2
+                             ? 175
+                             : 500 + 0.4 * packed + 4 * outers * (double)(rows.output * rows.kernel);
     return (double)problem->batch * (double)problem->output_channels * (double)npc_outer_outputs(problem) *
-           vectors * (double)npc_group_inputs(problem) * (tap * (double)npc_taps(problem) + 10);
+           (double)npc_group_inputs(problem) * (begun + vectors * (tap * taps + 11));
+}
+
+static const char *worthwhile(const npc_plan *plan) {
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
+    if (shares_nothing(&plan->problem)) return "each output channel would read all pixels again";
+    if (rows.output < FEW_ROWS && columns.kernel > MOST_WAITS && !takes_lines(plan))
+        return "too few rows to sum at once";
+    if (columns.stride > 1 && rows.kernel > MOST_STRIDED_ROWS) return "strided rows are better packed";
+    return WORTH * cycles_of(plan) < npc_direct_cycles(plan)
+               ? NULL
+               : "pixels had better be packed for matrix products";
+}
+
+double npc_stencil_cycles(const npc_plan *plan) {
+    return applicable(plan) || worthwhile(plan) ? 0 : cycles_of(plan);
 }
 
 /* Kernels mask what lies outside the input. */

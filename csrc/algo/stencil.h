@@ -74,9 +74,6 @@ NPC_INLINE int64_t npc_stencil_vectors(const npc_stencil_job *job, int64_t eleme
     return (elements + job->plan->kernels->lanes - 1) >> job->lane_bits;
 }
 
-/* Roughly its cycles; 0 where it does not take the problem. */
-double npc_stencil_cycles(const npc_plan *plan);
-
 /* stencil_rows.c: rows of one input channel at one outer tap, where they lie, converted, or packed; as the `place`-th image
  * of a tile. */
 void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap, int64_t place);

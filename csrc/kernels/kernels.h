@@ -62,6 +62,11 @@
  * for i < count, with m * output_pitch and m * left_pitch between the two: each lane sums its own elements in order of row and i, then the lanes are added. Nothing past `count`
  * elements is read.
  *
+ * channelwise: sums of as many channels as lanes, each of its own, NULL where an ISA or type has none,
+ *     output[p] = (bias or 0) + sum over t < taps of weights[t] * input[starts[p] + offsets[t]]
+ *   in order of t, for a multiple of CHANNELWISE_PIXELS pixels; all of these are vectors, but starts and offsets, which count
+ *   elements. Clip as above.
+ *
  * inner[0]: up to INNER_ROWS rows of weights x up to inner_columns pixels, [1]: up to twice as many rows x half of the pixels; NULL
  *   where an ISA or type has none,
  *     output[m * row_step + j * column_step] += sum over r < count of weights[m * weight_stride + r] * pixels[j * pixel_stride + r]
@@ -447,6 +452,20 @@ typedef void npc_inner_kernel(const npc_inner *tile);
 
 enum { NPC_INNER_ROWS = 4 };
 
+typedef struct {
+    const void *input, *weights;
+    const void *bias; /* NULL: none */
+    const int64_t *starts, *offsets;
+    void *output;
+    int64_t pixels, taps;
+    int clip;
+    double low, high;
+} npc_channelwise;
+
+typedef void npc_channelwise_kernel(const npc_channelwise *run);
+
+enum { NPC_CHANNELWISE_PIXELS = 8 };
+
 /* What an ISA offers for one compute type: gemm[m - 1][v - 1] for m <= rows and v <= vectors, stencils of 1, 2, 4 ... rows
  * up to stencil_rows. */
 typedef struct {
@@ -466,6 +485,7 @@ typedef struct {
     npc_spread_kernel *spread;
     void (*end_streams)(void); /* NULL where nothing is streamed */
     int dot_pair_taps; /* the most of two */
+    npc_channelwise_kernel *channelwise;
     npc_inner_kernel *inner[2];
     int inner_columns; /* of inner[0], the most */
     npc_winograd winograd;

@@ -137,9 +137,10 @@ static npc_status run_merged(const npc_plan *plan, const npc_tensors *tensors, c
     npc_tensors merged = *tensors;
     single.merged = 0;
     if (npc_merge_tensors(given, &single.problem, &merged)) return npc_plan_run(&single, &merged, packed);
-    if (make_unmerged(&single, npc_algorithm_name(plan->algorithm)) != NPC_OK) make_unmerged(&single, NULL);
-    /* The packed weights of a single tap are alike. */
-    return npc_plan_run(&single, &merged, plan->problem.spatial_axes == 1 ? packed : NULL);
+    /* The packed weights of a single tap are alike for one algorithm. */
+    const int alike = make_unmerged(&single, npc_algorithm_name(plan->algorithm)) == NPC_OK;
+    if (!alike) make_unmerged(&single, NULL);
+    return npc_plan_run(&single, &merged, alike && plan->problem.spatial_axes == 1 ? packed : NULL);
 }
 
 npc_status npc_plan_run(const npc_plan *plan, const npc_tensors *tensors, const void *packed) {

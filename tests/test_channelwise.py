@@ -21,6 +21,8 @@ PROBLEMS = [
     ((1, 9, 13, 2), (9, 1, 4, 1), {"groups": 9, "stride": (4, 1)}),  # pixels between windows, and after the last
     ((1, 18, 3, 4, 5), (18, 1, 2, 3, 2), {"groups": 18, "padding": (1, 0, 1), "stride": (2, 1, 1)}),
     ((1, 6, 2, 3), (6, 1, 5, 7), {"groups": 6, "padding": (2, 3)}),  # kernels larger than the image
+    ((1, 8, 4), (8, 1, 3), {"groups": 8, "stride": 5, "padding": ((3, 0),)}),  # all windows lie in the padding
+    ((1, 8, 4, 3), (8, 1, 3, 2), {"groups": 8, "stride": 5, "padding": ((3, 0), (0, 1))}),
     ((1, 4, 9), (4, 1, 70), {"groups": 4, "padding": 35}),  # more taps than are packed at once
     ((2, 8, 6, 7), (8, 1, 3, 3), {"groups": 8, "padding": 2, "padding_mode": "reflect", "stride": 2}),
     ((2, 8, 4, 5), (16, 1, 3, 3), {"groups": 8, "padding": (3, 5), "padding_mode": "circular"}),
@@ -92,18 +94,31 @@ def test_images_of_any_type(channelwise, dtype):
         numpy.testing.assert_array_equal(result, same)
 
 
-def test_what_is_not_finite_stays_in_its_windows(channelwise):
-    """And in its channel, though others share its vectors, and in its image, though others come after it."""
-    for case in CASES[3:-2]:
+@pytest.mark.parametrize("value", [numpy.nan, numpy.inf])
+@pytest.mark.parametrize("place", ["input", "weight"])
+def test_what_is_not_finite_stays_in_its_windows(channelwise, place, value):
+    """And in its channel, though others share its vectors; infinite weights make NaN of padding."""
+    for case in CASES[:-2]:
         data = shapes.shared_data(case, "f")
-        input = data.input.copy()
-        input[0, 0] = numpy.nan
-        arrays = (input, *data.arrays[1:])
+        arrays = {"input": data.input.copy(), "weight": data.weight.copy()}
+        arrays[place].reshape(-1)[arrays[place].size // 2] = value
         with channelwise.options(), npconv.options(precision="fast", num_threads=1):
-            result = npconv.conv(*arrays, **case.arguments())
+            result = npconv.conv(*arrays.values(), *data.arrays[2:], **case.arguments())
         with npconv.options(backend="numpy"):
-            expected = npconv.conv(*arrays, **case.arguments())
-        numpy.testing.assert_array_equal(numpy.isnan(result), numpy.isnan(expected))
+            expected = npconv.conv(*arrays.values(), *data.arrays[2:], **case.arguments())
+        for kind in (numpy.isnan, numpy.isposinf, numpy.isneginf):
+            numpy.testing.assert_array_equal(kind(result), kind(expected), str(case))
+
+
+@pytest.mark.skipif(not CHANNELWISE, reason="the build has no kernels for it")
+def test_packed_weights_are_read_by_the_algorithm_that_packed_them():
+    """Images that lie in one run are one axis; another algorithm might take others, as for a dilation of one tap."""
+    weight = numpy.arange(80, dtype="f").reshape(80, 1, 1, 1)
+    apart = numpy.ones((1, 40, 5, 9), "f")[..., :7]
+    with npconv.options(backend="compiled", precision="fast"):
+        layer = npconv.Conv2d.from_weights(weight, dilation=300000, groups=40)
+        for x in (apart, apart.copy()):
+            numpy.testing.assert_array_equal(layer(x), numpy.broadcast_to(weight[:, 0], (1, 80, 5, 7)))
 
 
 @pytest.mark.skipif(not CHANNELWISE, reason="the build has no kernels for it")

@@ -26,6 +26,7 @@ PROBLEMS = [
     ((2, 2, 1300), (3, 2, 1250), {"stride": 7}),  # of a row's taps
     ((1, 2, 5, 30, 31), (3, 2, 4, 29, 28), {}),  # and of outer ones
     ((2, 8, 4, 3, 3), (6, 4, 2, 3, 2), {"groups": 2, "stride": (2, 1, 1), "dilation": (1, 1, 2)}),
+    ((1, 8, 4), (8, 8, 3), {"stride": 5, "padding": ((3, 0),)}),  # all windows lie in the padding
     ((1, 5, 4, 3), (6, 5, 9, 9), {"padding": 4}),  # taps that mostly fall on zeros
     ((1, 4, 5, 6), (3, 4, 3, 3), {"padding": 2, "padding_mode": "reflect"}),
     ((1, 4, 5, 6), (3, 4, 3, 3), {"padding": 5, "padding_mode": "circular"}),
@@ -76,22 +77,30 @@ def test_more_channels_than_an_item(inner):
         assert not inner.difference(case, shapes.make_data(case, "f"), num_threads=2)
 
 
-def test_what_is_not_finite_stays_in_its_windows(inner):
-    for case in CASES[3:]:
-        data = shapes.make_data(case, "f")
-        input = data.input.copy()
-        input.reshape(-1)[input.size // 2] = numpy.nan
-        arrays = (input, *data.arrays[1:])
+@pytest.mark.parametrize("value", [numpy.nan, numpy.inf])
+@pytest.mark.parametrize("place", ["input", "weight"])
+def test_what_is_not_finite_stays_in_its_windows(inner, place, value):
+    for case in CASES:
+        data = shapes.shared_data(case, "f")
+        arrays = {"input": data.input.copy(), "weight": data.weight.copy()}
+        arrays[place].reshape(-1)[arrays[place].size // 2] = value
         with inner.options(), npconv.options(precision="fast"):
-            result = npconv.conv(*arrays, **case.arguments())
+            result = npconv.conv(*arrays.values(), *data.arrays[2:], **case.arguments())
         with npconv.options(backend="numpy"):
-            expected = npconv.conv(*arrays, **case.arguments())
-        numpy.testing.assert_array_equal(numpy.isnan(result), numpy.isnan(expected))
+            expected = npconv.conv(*arrays.values(), *data.arrays[2:], **case.arguments())
+        for kind in (numpy.isnan, numpy.isposinf, numpy.isneginf):
+            numpy.testing.assert_array_equal(kind(result), kind(expected), str(case))
+
+
+def test_lanes_overflow_no_sooner_than_plain_sums(inner):
+    x = numpy.full((1, 64, 1), 3e38, "f")
+    x[:, 1::2] *= -1
+    with inner.options(), npconv.options(precision="fast"):
+        assert not npconv.conv1d(x, numpy.ones((4, 64, 1), "f")).any()
 
 
 @pytest.mark.skipif(not INNER, reason="the build has no kernels for it")
 def test_chosen_for_few_pixels_and_weights_never_seen():
-    """Not by layers, whose weights are packed once."""
     arrays = numpy.ones((1, 256, 2, 2), "f"), numpy.ones((256, 256, 3, 3), "f")
     with npconv.options(backend="compiled", precision="fast"):
         assert npconv.explain(*arrays, stride=2, padding=1).algorithm == "inner_product"

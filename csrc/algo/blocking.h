@@ -16,9 +16,7 @@ npc_taps_block npc_split_taps(const npc_problem *problem, const npc_split *split
 /* The longest blocks of up to `most` elements of the reduction, all of like length. */
 npc_split npc_split_evenly(const npc_problem *problem, int64_t most);
 
-enum {
-    NPC_BLOCKING_HEADER = 64, /* bytes at the start of a thread's workspace */
-};
+enum { NPC_BLOCKING_HEADER = 64 }; /* bytes at the start of a thread's workspace */
 
 typedef struct {
     int64_t band_rows, band_columns;

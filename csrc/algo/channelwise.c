@@ -46,7 +46,7 @@ typedef struct {
     char *workspace;
     int64_t *starts, *offsets,
         *places; /* of outputs, taps and, where all pixels are turned at once, inputs */
-    int64_t pitch[NPC_MAX_AXES]; /* vectors from pixel to pixel along an axis */
+    int64_t pitch[NPC_MAX_AXES]; /* pixels from one to the next along an axis */
     int64_t extent[NPC_MAX_AXES];
     int64_t blocks, taps, multiplier, size, lanes;
     int whole; /* images are turned in one piece */
@@ -81,10 +81,6 @@ static const char *applicable(const npc_plan *plan) {
     if (problem->strict) return "its choice depends on sizes, and so would the order of sums";
     if (npc_group_inputs(problem) != 1 || npc_group_outputs(problem) > MOST_MULTIPLIER)
         return "only for depthwise convolution";
-    for (int a = 0; a < problem->spatial_axes; a++)
-        if ((double)problem->axis[a].dilation * (double)problem->axis[a].kernel > MOST_BYTES ||
-            (double)problem->axis[a].stride * (double)problem->axis[a].output > MOST_BYTES)
-            return "images are not small";
     if (volume(problem, extent_of) * vector > MOST_BYTES || volume(problem, input_of) * vector > MOST_BYTES ||
         volume(problem, output_of) * vector > MOST_BYTES)
         return "images are not small";
@@ -224,7 +220,8 @@ static void turn_row(const channelwise_item *item, const char *row, char *target
 static void turn_image(const channelwise_item *item) {
     const channelwise_job *job = item->job;
     const npc_problem *problem = job->problem;
-    const int64_t last = problem->spatial_axes - 1, rows = job->recipe->pixels / job->extent[last];
+    const int last = problem->spatial_axes - 1;
+    const int64_t rows = job->recipe->pixels / job->extent[last];
     if (job->whole) {
         const npc_block_rows all = {.source = item->input.data,
                                     .target = item->pixels,
@@ -236,17 +233,17 @@ static void turn_image(const channelwise_item *item) {
         job->plan->kernels->block_weights(&all);
         return;
     }
-    for (int64_t r = 0; r < rows; r++) {
+    int64_t at[NPC_MAX_AXES] = {0};
+    char *target = item->pixels;
+    for (int64_t r = 0; r < rows; r++, target += job->extent[last] * job->lanes * job->size) {
         const char *row = item->input.data;
-        int64_t rest = r;
-        for (int64_t a = last - 1; a >= 0 && row; a--) {
+        for (int a = 0; a < last && row; a++) {
             const npc_axis *axis = &problem->axis[a];
-            const int64_t i =
-                npc_border(rest % job->extent[a] - axis->before, axis->input, problem->padding_mode);
+            const int64_t i = npc_border(at[a] - axis->before, axis->input, problem->padding_mode);
             row = i < 0 ? NULL : row + i * item->input.stride[a];
-            rest /= job->extent[a];
         }
-        if (row) turn_row(item, row, item->pixels + r * job->extent[last] * job->lanes * job->size);
+        if (row) turn_row(item, row, target);
+        for (int a = last - 1; a >= 0 && ++at[a] == job->extent[a]; a--) at[a] = 0;
     }
 }
 
@@ -264,36 +261,25 @@ static void store_sums(const channelwise_item *item, int64_t m) {
                    (item->first * job->multiplier + m) * output->channel_stride;
     npc_store *store = npc_storer(problem->scalar);
     npc_block_rows rows = {.source_stride = job->lanes, .channels = (int)item->channels};
-    for (int64_t row = 0; row * columns.output < job->recipe->outputs; row++) {
+    int64_t at[NPC_MAX_AXES] = {0}, joined = in_rows;
+    for (int a = 0; a + 1 < problem->spatial_axes; a++)
+        joined = joined && output->stride[a] == output->stride[a + 1] * problem->axis[a + 1].output;
+    rows.count = joined ? job->recipe->outputs : columns.output;
+    for (int64_t done = 0; done < job->recipe->outputs; done += rows.count) {
         char *target = result;
-        int64_t rest = row;
-        for (int a = problem->spatial_axes - 2; a >= 0; a--) {
-            target += rest % problem->axis[a].output * output->stride[a];
-            rest /= problem->axis[a].output;
-        }
-        rows.source = item->sums + row * columns.output * vector;
-        rows.count = columns.output;
-        if (in_rows) {
-            int joined = 1;
-            for (int a = 0; a + 1 < problem->spatial_axes; a++)
-                joined = joined && output->stride[a] == output->stride[a + 1] * problem->axis[a + 1].output;
-            if (joined) rows.count = job->recipe->outputs;
-            rows.target = target;
-            rows.target_stride = step / job->size;
-            job->plan->kernels->block_store(&rows);
-            if (joined) return;
-            continue;
-        }
-        if (is_compute && step == job->size) {
+        for (int a = 0; a + 1 < problem->spatial_axes; a++) target += at[a] * output->stride[a];
+        for (int a = problem->spatial_axes - 2; a >= 0 && ++at[a] == problem->axis[a].output; a--) at[a] = 0;
+        rows.source = item->sums + done * vector;
+        if (!in_rows && is_compute && step == job->size) {
             for (int64_t i = 0; i < rows.count; i++)
                 memcpy(target + i * stride, (const char *)rows.source + i * vector,
                        (size_t)(item->channels * job->size));
             continue;
         }
-        rows.target = item->lines;
-        rows.target_stride = columns.output;
+        rows.target = in_rows ? target : item->lines;
+        rows.target_stride = in_rows ? step / job->size : columns.output;
         job->plan->kernels->block_store(&rows);
-        for (int64_t k = 0; k < item->channels; k++)
+        for (int64_t k = 0; k < item->channels && !in_rows; k++)
             store(target + k * step, stride, item->lines + k * columns.output * job->size, columns.output);
     }
 }
@@ -340,18 +326,19 @@ static void run_item(void *context, int64_t index, int thread) {
     }
 }
 
-/* Elements from the first pixel to those of a box of so many along each axis, a step apart: a row at a time, as divisions are slow. */
+/* From the first pixel to those of a box of so many along each axis, a step apart, `unit` for a pixel: a row at a time, as divisions
+ * are slow. */
 static int64_t *list_places(const channelwise_job *job, int64_t *list, int64_t (*along)(const npc_axis *),
-                            int64_t (*step)(const npc_axis *)) {
+                            int64_t (*step)(const npc_axis *), int64_t unit) {
     const npc_problem *problem = job->problem;
     const int last = problem->spatial_axes - 1;
-    const int64_t width = along(&problem->axis[last]), rows = (int64_t)volume(problem, along) / width;
-    const int64_t apart = step(&problem->axis[last]) * job->pitch[last];
+    const int64_t width = along(&problem->axis[last]), apart = step(&problem->axis[last]) * unit;
+    const int64_t rows = (int64_t)volume(problem, along) / width;
     for (int64_t row = 0; row < rows; row++) {
         int64_t rest = row, place = 0;
         for (int a = last - 1; a >= 0; a--) {
             const int64_t n = along(&problem->axis[a]);
-            place += rest % n * step(&problem->axis[a]) * job->pitch[a];
+            place += rest % n * step(&problem->axis[a]) * job->pitch[a] * unit;
             rest /= n;
         }
         for (int64_t i = 0; i < width; i++, place += apart) *list++ = place;
@@ -375,7 +362,7 @@ static int lie_whole(const channelwise_job *job) {
     if (!job->plain || problem->padding_mode != NPC_PADDING_ZEROS) return 0;
     for (int a = problem->spatial_axes - 1; a >= 0; a--) {
         const npc_axis *axis = &problem->axis[a];
-        if ((axis->input > 1 && input->stride[a] != stride) || axis->before < 0 ||
+        if (axis->input == 0 || (axis->input > 1 && input->stride[a] != stride) || axis->before < 0 ||
             axis->before + axis->input > job->extent[a])
             return 0;
         stride *= axis->input;
@@ -396,7 +383,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.blocks = npc_ceil_div(problem->groups, job.lanes);
     job.taps = npc_taps(problem);
     job.multiplier = npc_group_outputs(problem);
-    int64_t pitch = job.lanes, before = 0;
+    int64_t pitch = 1, before = 0;
     for (int a = problem->spatial_axes - 1; a >= 0; a--) {
         job.extent[a] = extent_of(&problem->axis[a]);
         job.pitch[a] = pitch;
@@ -410,15 +397,12 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     for (int thread = 0; thread < plan->threads; thread++)
         memset(workspace + (size_t)thread * plan->thread_bytes, 0, HEADER);
     job.starts = (int64_t *)(void *)(workspace + HEADER);
-    job.offsets = list_places(&job, job.starts, output_of, stride_of);
+    job.offsets = list_places(&job, job.starts, output_of, stride_of, job.lanes);
     for (int64_t p = r.outputs; p < r.rounded; p++) *job.offsets++ = job.starts[r.outputs - 1];
-    job.places = list_places(&job, job.offsets, kernel_of, dilation_of);
-    if (job.whole) {
-        list_places(&job, job.places, input_of, one);
-        for (int64_t i = 0; i < r.inputs; i++) job.places[i] = (job.places[i] + before) / job.lanes;
-    } else {
-        for (int64_t i = 0; i < job.extent[problem->spatial_axes - 1]; i++) job.places[i] = i;
-    }
+    job.places = list_places(&job, job.offsets, kernel_of, dilation_of, job.lanes);
+    if (job.whole) list_places(&job, job.places, input_of, one, 1);
+    for (int64_t i = 0; i < (job.whole ? r.inputs : job.extent[problem->spatial_axes - 1]); i++)
+        job.places[i] = job.whole ? job.places[i] + before : i;
     npc_parallel_for(plan->threads, problem->batch * job.blocks, run_item, &job);
     return NPC_OK;
 }

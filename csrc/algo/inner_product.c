@@ -4,7 +4,7 @@
  *
  * For results of so few pixels that weights seen for the first time take longer to be packed than to be used: here they are read where
  * they lie, once for all pixels of a band. What is packed are windows, the pixels under all taps one after the other, a run of the
- * reduction at a time: where the taps of a channel read is listed once a pixel, and the list serves all channels. Lanes of sums are added
+ * reduction at a time: where the taps of a channel read is listed for each pixel, and the list serves all channels of the run. Lanes of sums are added
  * at the end of a run, as many vectors at a time as a tile has, which takes about a tenth of the time. The sum of an output channel and
  * a pixel is the same for all bands, tiles and threads: a lane adds its own elements of a run, and runs follow one another.
  *
@@ -26,6 +26,7 @@ enum {
     MOST_CHANNELS = 4096,     /* of an item, whose sums wait */
     LINE = 64,                /* bytes of a cache's line, */
     MOST_BYTES = 16,          /* and of an element */
+    HEADER = 64,              /* bytes of a thread's workspace for its flag */
     FAR_BYTES = 4096,         /* from channel to channel */
     THREAD_WORK = 100 * 1000, /* multiplications that pay for waking one more thread */
 };
@@ -54,6 +55,12 @@ typedef struct {
     int64_t reduction, size;
 } inner_job;
 
+static int64_t bands_of(const npc_problem *problem, const recipe *r) {
+    return npc_ceil_div(problem->batch * npc_outer_outputs(problem), r->images) *
+           npc_ceil_div(npc_rows(problem).output, r->band_rows) *
+           npc_ceil_div(npc_columns(problem).output, r->band_columns);
+}
+
 /* A band of some images and some output channels of one group. */
 typedef struct {
     const inner_job *job;
@@ -62,6 +69,7 @@ typedef struct {
     int64_t pixels; /* of all its images */
     int64_t row_step,
         column_step; /* of its sums: elements from output channel to output channel, from pixel to pixel */
+    int *not_finite; /* the thread's own */
     char *raw, *windows, *sums;
     int64_t *from; /* bytes */
     int32_t *to; /* elements */
@@ -82,8 +90,7 @@ static recipe cut(const npc_plan *plan) {
     const int whole = r.band_rows == height && r.band_columns == width;
     r.images = whole ? npc_min(images, npc_max(1, BAND_PIXELS / (height * width))) : 1;
     r.images = npc_ceil_div(images, npc_ceil_div(images, r.images));
-    const int64_t items = problem->groups * npc_ceil_div(images, r.images) *
-                          npc_ceil_div(height, r.band_rows) * npc_ceil_div(width, r.band_columns);
+    const int64_t items = problem->groups * bands_of(problem, &r);
     r.channels = npc_min(outputs, MOST_CHANNELS);
     if (items % threads && items < 4 * threads)
         r.channels = npc_min(r.channels, npc_round_up(npc_ceil_div(outputs, threads), 2 * NPC_INNER_ROWS));
@@ -131,7 +138,7 @@ double npc_inner_product_cycles(const npc_plan *plan) {
                           (double)npc_outer_outputs(problem) * (double)problem->batch;
     const double reduction = (double)npc_reduction(problem), outputs = (double)npc_group_outputs(problem);
     const double groups = (double)problem->groups, lanes = plan->kernels->lanes;
-    const double bands = ceil(pixels / (double)(r.images * r.band_rows * r.band_columns));
+    const double bands = (double)bands_of(problem, &r);
     const double runs = (double)r.split.blocks;
     const double vectors = ceil((double)r.longest / lanes) * runs;
     const npc_taps_block taps = npc_split_taps(problem, &r.split, 0);
@@ -161,13 +168,10 @@ static void prepare(npc_plan *plan) {
     if (work < plan->threads) plan->threads = (int)npc_max(1, (int64_t)work);
     const recipe r = cut(plan);
     const npc_problem *problem = &plan->problem;
-    const int64_t items = problem->groups *
-                          npc_ceil_div(problem->batch * npc_outer_outputs(problem), r.images) *
-                          npc_ceil_div(npc_rows(problem).output, r.band_rows) *
-                          npc_ceil_div(npc_columns(problem).output, r.band_columns) *
-                          npc_ceil_div(npc_group_outputs(problem), r.channels);
-    plan->threads = (int)npc_min(plan->threads, items);
-    plan->thread_bytes = (size_t)(r.raw_bytes + r.window_bytes + r.from_bytes + r.to_bytes + r.sum_bytes);
+    const int64_t chunks = npc_ceil_div(npc_group_outputs(problem), r.channels);
+    plan->threads = (int)npc_min(plan->threads, problem->groups * bands_of(problem, &r) * chunks);
+    plan->thread_bytes =
+        (size_t)(HEADER + r.raw_bytes + r.window_bytes + r.from_bytes + r.to_bytes + r.sum_bytes);
     memcpy(plan->recipe, &r, sizeof r);
 }
 
@@ -239,28 +243,28 @@ static void bring_windows(inner_item *item, const npc_taps_block *taps, int64_t 
     const inner_job *job = item->job;
     const npc_problem *problem = job->problem;
     npc_tensor input = job->tensors->input;
-    const int64_t bytes = (int64_t)npc_scalar_size(input.scalar), width = item->band.columns;
+    const int64_t bytes = (int64_t)npc_scalar_size(input.scalar), pitch = job->recipe->pitch * job->size;
     const int plain = !input.swapped && npc_is_compute(input.scalar, problem->compute);
     char *window = item->windows;
+    listed l = {.channels = taps->channels,
+                .channel_stride = input.channel_stride,
+                .taps = count / taps->channels,
+                .from = item->from,
+                .to = item->to};
     for (int64_t n = 0; n < item->images; n++) {
         const int64_t image = item->image + n;
         input.data = job->tensors->input.data + image / job->outers * input.batch_stride +
                      (item->group * npc_group_inputs(problem) + taps->channel) * input.channel_stride;
         item->band.outer = image % job->outers;
-        for (int64_t p = 0; p < item->band.rows * width; p++, window += job->recipe->pitch * job->size) {
-            listed l = {.pixels = input.data,
-                        .window = plain ? window : item->raw,
-                        .channels = taps->channels,
-                        .channel_stride = input.channel_stride,
-                        .taps = count / taps->channels,
-                        .from = item->from,
-                        .to = item->to};
-            l.count =
-                list_taps(item, &input, taps, item->band.row + p / width, item->band.column + p % width);
-            if (l.count < l.taps) memset(l.window, 0, (size_t)(count * bytes));
-            gather(&l, bytes);
-            if (!plain) npc_load_part(window, &input, problem->compute, item->raw, bytes, 0, count);
-        }
+        for (int64_t row = 0; row < item->band.rows; row++)
+            for (int64_t column = 0; column < item->band.columns; column++, window += pitch) {
+                l.window = plain ? window : item->raw;
+                l.pixels = input.data;
+                l.count = list_taps(item, &input, taps, item->band.row + row, item->band.column + column);
+                if (l.count < l.taps) memset(l.window, 0, (size_t)(count * bytes));
+                gather(&l, bytes);
+                if (!plain) npc_load_part(window, &input, problem->compute, item->raw, bytes, 0, count);
+            }
     }
 }
 
@@ -307,6 +311,16 @@ static void begin_sums(const inner_item *item) {
     }
 }
 
+/* Lanes of a sum may overflow where plain sums would not. */
+#define ARE_FINITE(name, T)                                                                                  \
+    static int are_finite_##name(const T *sums, int64_t count) {                                             \
+        T rest = 0;                                                                                          \
+        for (int64_t i = 0; i < count; i++) rest += sums[i] - sums[i];                                       \
+        return rest == 0;                                                                                    \
+    }
+ARE_FINITE(f32, float)
+ARE_FINITE(f64, double)
+
 /* Rows of pixels or, where a row is a pixel, of channels. */
 static void store_sums(inner_item *item) {
     const inner_job *job = item->job;
@@ -314,7 +328,11 @@ static void store_sums(inner_item *item) {
     const npc_tensor *output = &job->tensors->output;
     npc_store *store = npc_storer(problem->scalar);
     const int64_t width = item->band.columns, row_stride = npc_row_stride(problem, output);
-    npc_activate(problem, item->sums, item->count * item->pixels);
+    const int64_t count = item->count * item->pixels;
+    const void *all = item->sums;
+    if (!(problem->compute == NPC_COMPUTE_f32 ? are_finite_f32(all, count) : are_finite_f64(all, count)))
+        *item->not_finite = 1;
+    npc_activate(problem, item->sums, count);
     for (int64_t n = 0; n < item->images; n++) {
         const int64_t image = item->image + n;
         item->band.outer = image % job->outers;
@@ -353,7 +371,8 @@ static void run_item(void *context, int64_t index, int thread) {
     item.pixels = item.images * item.band.rows * item.band.columns;
     item.row_step = item.band.columns == 1 ? 1 : item.pixels;
     item.column_step = item.band.columns == 1 ? item.count : 1;
-    item.raw = job->workspace + (size_t)thread * job->plan->thread_bytes;
+    item.not_finite = (int *)(void *)(job->workspace + (size_t)thread * job->plan->thread_bytes);
+    item.raw = (char *)item.not_finite + HEADER;
     item.windows = item.raw + r->raw_bytes;
     item.from = (int64_t *)(void *)(item.windows + r->window_bytes);
     item.to = (int32_t *)(void *)((char *)item.from + r->from_bytes);
@@ -389,9 +408,12 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.chunks = npc_ceil_div(npc_group_outputs(problem), r.channels);
     job.reduction = npc_reduction(problem);
     job.size = size_of(problem);
-    npc_parallel_for(plan->threads,
-                     problem->groups * job.image_bands * job.row_bands * job.column_bands * job.chunks,
-                     run_item, &job);
+    for (int thread = 0; thread < plan->threads; thread++)
+        memset(workspace + (size_t)thread * plan->thread_bytes, 0, HEADER);
+    npc_parallel_for(plan->threads, problem->groups * bands_of(problem, &r) * job.chunks, run_item, &job);
+    for (int thread = 0; thread < plan->threads; thread++)
+        if (*(const int *)(const void *)(workspace + (size_t)thread * plan->thread_bytes))
+            return NPC_NOT_FINITE;
     return NPC_OK;
 }
 

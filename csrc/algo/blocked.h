@@ -23,8 +23,6 @@ typedef struct {
 
 /* Sets plan->threads too. */
 npc_blocked_recipe npc_blocked_cut(npc_plan *plan);
-int64_t npc_blocked_images(const npc_problem *problem); /* of all groups */
-int64_t npc_blocked_bands(const npc_problem *problem, const npc_blocked_recipe *recipe);
 /* Whether input that lies in rows is read where it lies, for so many output channels and columns: under a single tap, with strides that
  * kernels have, without padding. */
 int npc_blocked_reads_in_place(const npc_plan *plan, int64_t outputs, int64_t width);

@@ -129,12 +129,13 @@ static void choose_band(const npc_plan *plan, npc_blocked_recipe *recipe) {
     recipe->band_columns = columns;
 }
 
-int64_t npc_blocked_images(const npc_problem *problem) {
+/* Of all groups. */
+static int64_t images_of(const npc_problem *problem) {
     return problem->batch * problem->groups * npc_outer_outputs(problem);
 }
 
-int64_t npc_blocked_bands(const npc_problem *problem, const npc_blocked_recipe *recipe) {
-    return problem->groups * npc_ceil_div(npc_blocked_images(problem) / problem->groups, recipe->images) *
+static int64_t bands_of(const npc_problem *problem, const npc_blocked_recipe *recipe) {
+    return problem->groups * npc_ceil_div(images_of(problem) / problem->groups, recipe->images) *
            npc_ceil_div(npc_rows(problem).output, recipe->band_rows) *
            npc_ceil_div(npc_columns(problem).output, recipe->band_columns);
 }
@@ -172,11 +173,11 @@ static void share_among_threads(npc_plan *plan, npc_blocked_recipe *recipe) {
     const double work = npc_multiplications(problem) / THREAD_WORK;
     const int64_t threads = work < plan->threads ? npc_max(1, (int64_t)work) : plan->threads;
     recipe->channels = outputs;
-    int64_t bands = npc_blocked_bands(problem, recipe);
+    int64_t bands = bands_of(problem, recipe);
     if (threads > 1 && bands % threads && bands < 8 * threads) {
         const int64_t images = bands / npc_ceil_div(height, recipe->band_rows);
         const int64_t row_bands = npc_ceil_div(height, recipe->band_rows);
-        const int64_t all = npc_blocked_images(problem) / problem->groups;
+        const int64_t all = images_of(problem) / problem->groups;
         const int64_t chunk = npc_round_up(npc_ceil_div(outputs, threads), block);
         const int uneven = chunk * threads * 7 > outputs * 8; /* too few blocks of channels to share them */
         int64_t more = row_bands;
@@ -190,7 +191,7 @@ static void share_among_threads(npc_plan *plan, npc_blocked_recipe *recipe) {
         else
             recipe->channels = npc_min(outputs, chunk);
     }
-    bands = npc_blocked_bands(problem, recipe);
+    bands = bands_of(problem, recipe);
     plan->threads = (int)npc_min(threads, bands * npc_ceil_div(outputs, recipe->channels));
 }
 
@@ -207,7 +208,7 @@ npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
     choose_images(plan, &recipe);
     share_among_threads(plan, &recipe);
     const int64_t reduction = npc_reduction(problem), block = lanes * NPC_BLOCK_VECTORS;
-    recipe.packs = !plan->prepacked && npc_blocked_bands(problem, &recipe) < SHARED_BANDS * problem->groups &&
+    recipe.packs = !plan->prepacked && bands_of(problem, &recipe) < SHARED_BANDS * problem->groups &&
                    reduction * block * size <= MOST_WEIGHT_BYTES;
     const npc_taps_block taps = {0, npc_group_inputs(problem), 0, npc_outer_taps(problem),
                                  0, npc_rows(problem).kernel,  0, npc_columns(problem).kernel};
@@ -226,13 +227,6 @@ npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
     return recipe;
 }
 
-/* Of an image's group. */
-static double input_bytes(const npc_problem *problem) {
-    double bytes = (double)npc_group_inputs(problem) * (double)npc_compute_size(problem->compute);
-    for (int a = 0; a < problem->spatial_axes; a++) bytes *= (double)problem->axis[a].input;
-    return bytes;
-}
-
 double npc_blocked_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     npc_plan single = *plan;
@@ -240,7 +234,7 @@ double npc_blocked_cycles(const npc_plan *plan) {
     const npc_blocked_recipe recipe = npc_blocked_cut(&single);
     const double outputs = (double)npc_group_outputs(problem), reduction = (double)npc_reduction(problem);
     const double height = (double)npc_rows(problem).output, width = (double)npc_columns(problem).output;
-    const double images = (double)npc_blocked_images(problem), merged = (double)recipe.images;
+    const double images = (double)images_of(problem), merged = (double)recipe.images;
     const int64_t vectors = npc_ceil_div(npc_group_outputs(problem), plan->kernels->lanes);
     /* A block of a single vector whose tile has too few sums waits for them. */
     const double waits =
@@ -249,12 +243,13 @@ double npc_blocked_cycles(const npc_plan *plan) {
     const double reading = npc_blocked_share(plan) * reduction + 7;
     const double products =
         images * height * (((double)vectors + waits) * tile * reading + 50 * (double)vectors);
-    const double bands = (double)npc_blocked_bands(problem, &recipe) * merged;
+    const double bands = (double)bands_of(problem, &recipe) * merged;
     const double planes = (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem);
     const double pixels = npc_blocked_plane_bytes(problem, recipe.band_rows, recipe.band_columns) /
                           (double)npc_compute_size(problem->compute);
     /* Rows of many channels come from memory by pieces as short as a tile. */
-    const double piece = input_bytes(problem) < MEMORY_BYTES ? 0 : 3;
+    const double piece =
+        (double)npc_group_inputs(problem) * npc_channel_bytes(problem) < MEMORY_BYTES ? 0 : 3;
     const double packing = reads_in_place(plan) ? images * height * width * reduction * piece
                                                 : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes);
     const double elements = outputs * reduction * (double)problem->groups;

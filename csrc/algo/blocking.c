@@ -88,7 +88,8 @@ static double plane_bytes(const npc_problem *problem, const npc_blocking *blocki
            (double)npc_compute_size(problem->compute);
 }
 
-int npc_takes_panels(const npc_plan *plan) {
+/* Whether the direct algorithm copies a band's pixels into panels. */
+static int takes_panels(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     return plan->kernels->panel[0][0] && npc_taps(problem) == 1 && problem->parts == 1 &&
            npc_group_outputs(problem) >= PANEL_OUTPUTS;
@@ -274,7 +275,7 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
 }
 
 npc_blocking npc_blocking_of(npc_plan *plan) {
-    npc_blocking blocking = {.panels = npc_takes_panels(plan)};
+    npc_blocking blocking = {.panels = takes_panels(plan)};
     choose_split(plan, &blocking);
     choose_rows(plan, &blocking);
     if (blocking.panels) even_panels(plan, &blocking);

@@ -28,8 +28,6 @@ typedef struct {
     int64_t sum_stride; /* elements from one output channel's waiting sums to the next */
 } npc_blocking;
 
-/* Whether the direct algorithm copies a band's pixels into panels. */
-int npc_takes_panels(const npc_plan *plan);
 /* Sets plan->threads and plan->thread_bytes too. */
 npc_blocking npc_blocking_of(npc_plan *plan);
 

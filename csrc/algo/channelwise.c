@@ -44,8 +44,7 @@ typedef struct {
     const npc_tensors *tensors;
     const char *weights;
     char *workspace;
-    int64_t *starts, *offsets,
-        *places; /* of outputs, taps and, where all pixels are turned at once, inputs */
+    int64_t *starts, *offsets, *places; /* of outputs, taps, and inputs that are turned at once */
     int64_t pitch[NPC_MAX_AXES]; /* pixels from one to the next along an axis */
     int64_t extent[NPC_MAX_AXES];
     int64_t blocks, taps, multiplier, size, lanes;

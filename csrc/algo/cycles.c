@@ -23,6 +23,12 @@ double npc_pixel_cycles(const npc_plan *plan) {
     return columns.stride == 1 ? 0.4 : columns.stride == 2 || turns ? 0.8 : 1.3;
 }
 
+double npc_channel_bytes(const npc_problem *problem) {
+    double bytes = (double)npc_compute_size(problem->compute);
+    for (int a = 0; a < problem->spatial_axes; a++) bytes *= (double)problem->axis[a].input;
+    return bytes;
+}
+
 double npc_weights_cycles(const npc_plan *plan) {
     const double bytes = (double)plan->problem.output_channels * (double)npc_reduction(&plan->problem) *
                          (double)npc_compute_size(plan->problem.compute);

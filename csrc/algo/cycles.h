@@ -1,5 +1,5 @@
 /* What algorithms would cost, for the choice between them: rough cycles of a core that begins one product of vectors a cycle, fitted to
- * times of some thousand problems on one machine with AVX-512. The number of threads must not decide on the algorithm, or it would
+ * times of about two thousand problems on machines with AVX-512. The number of threads must not decide on the algorithm, or it would
  * change bits, so all count one. */
 #ifndef NPC_CYCLES_H
 #define NPC_CYCLES_H
@@ -22,6 +22,9 @@ double npc_untransformed_cycles(const npc_plan *plan);
  * beyond the last cache. */
 double npc_pixel_cycles(const npc_plan *plan);
 double npc_weights_cycles(const npc_plan *plan);
+
+/* Of an image of one input channel. */
+double npc_channel_bytes(const npc_problem *problem);
 
 enum { NPC_LAST_CACHE = 16 << 20 }; /* bytes of weights that stay in one */
 

@@ -4,9 +4,10 @@
  *
  * For results of so few pixels that weights seen for the first time take longer to be packed than to be used: here they are read where
  * they lie, once for all pixels of a band. What is packed are windows, the pixels under all taps one after the other, a run of the
- * reduction at a time: where the taps of a channel read is listed for each pixel, and the list serves all channels of the run. Lanes of sums are added
- * at the end of a run, as many vectors at a time as a tile has, which takes about a tenth of the time. The sum of an output channel and
- * a pixel is the same for all bands, tiles and threads: a lane adds its own elements of a run, and runs follow one another.
+ * reduction at a time: where the taps of a channel read is listed for each pixel, and the list serves all channels of the run. Lanes
+ * of sums are added at the end of a run, as many vectors at a time as a tile has, which takes about a tenth of the time. The sum of an
+ * output channel and a pixel is the same for all bands, tiles and threads: a lane adds its own elements of a run, and runs follow one
+ * another.
  *
  * Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008, call products of this shape panel dots. */
 #include <math.h>
@@ -67,8 +68,7 @@ typedef struct {
     npc_band band;
     int64_t image, images, group, first, count;
     int64_t pixels; /* of all its images */
-    int64_t row_step,
-        column_step; /* of its sums: elements from output channel to output channel, from pixel to pixel */
+    int64_t row_step, column_step; /* elements of its sums: between output channels, between pixels */
     int *not_finite; /* the thread's own */
     char *raw, *windows, *sums;
     int64_t *from; /* bytes */
@@ -124,8 +124,7 @@ static double read_share(const npc_problem *problem) {
 
 /* An element of a window: channels far apart lie in other pages, or even in the same set of a cache. */
 static double gather_cycles(const npc_problem *problem) {
-    double bytes = (double)size_of(problem);
-    for (int a = 0; a < problem->spatial_axes; a++) bytes *= (double)problem->axis[a].input;
+    const double bytes = npc_channel_bytes(problem);
     return bytes < FAR_BYTES ? 1.3 : fmod(bytes, FAR_BYTES) > 0 ? 1.8 : 3;
 }
 
@@ -268,7 +267,7 @@ static void bring_windows(inner_item *item, const npc_taps_block *taps, int64_t 
     }
 }
 
-/* All output channels over all pixels; the last few pixels are those of taller tiles. */
+/* All output channels over all pixels, in taller tiles where these are few. */
 static void multiply(const inner_item *item, const char *weights, int64_t count) {
     const inner_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;

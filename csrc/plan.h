@@ -18,6 +18,7 @@ typedef struct {
     const npc_algorithm *algorithm;
     int threads;
     int prepacked; /* weights are packed once for many runs, so what that costs does not count */
+    int turned;    /* weights lie as those of a transpose, whose output channels follow one another */
     size_t thread_bytes;                     /* of workspace for each thread */
     int64_t recipe[NPC_RECIPE_WORDS];        /* the algorithm's own */
     const char *refused[NPC_MAX_ALGORITHMS]; /* by place in the list: why not, NULL for the one taken */
@@ -35,7 +36,7 @@ int npc_merge_tensors(const npc_problem *given, npc_problem *problem, npc_tensor
 const npc_algorithm *npc_algorithm_at(int i); /* the i-th best, NULL past the last */
 const char *npc_algorithm_name(const npc_algorithm *algorithm);
 
-/* Expects problem, isa, prepacked and threads (the most to use) set; `wanted` names the only algorithm to try, NULL for the best. */
+/* Expects problem, isa, prepacked, turned and threads (the most to use) set; `wanted` names the only algorithm to try, NULL for the best. */
 npc_status npc_plan_make(npc_plan *plan, const char *wanted);
 size_t npc_plan_workspace(const npc_plan *plan);
 

@@ -2,6 +2,7 @@
 
 import numpy
 import pytest
+from engines import ENGINES
 
 import npconv
 
@@ -42,3 +43,14 @@ def test_an_empty_batch_is_planned_as_any_other(backend, weight):
     x = numpy.ones((0, 3, 8, 8), numpy.float32)
     assert npconv.explain(x, numpy.ones(weight, numpy.float32)).threads == 1
     assert npconv.conv2d(x, numpy.ones(weight, numpy.float32)).shape[:2] == (0, weight[0])
+
+
+@pytest.mark.parametrize("isa", dict.fromkeys(engine.isa for engine in ENGINES if engine.isa))
+def test_weights_of_a_transpose_count_for_algorithms_that_would_have_them_copied(isa):
+    weight = zeros((512, 512, 1), "f4")
+    with npconv.options(isa=isa, num_threads=1):
+        plain, turned = (
+            [explain(zeros((1, 512, n), "f4"), weight).algorithm for n in range(1, 64)]
+            for explain in (npconv.explain, npconv.explain_transpose)
+        )
+    assert turned.count("blocked") > plain.count("blocked")

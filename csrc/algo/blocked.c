@@ -394,6 +394,6 @@ const npc_algorithm npc_algorithm_blocked = {
     .packed_bytes = packed_bytes,
     .pack = npc_blocked_pack,
     .order = order,
-    .turns_taps = 1,
+    .turns_taps = NPC_BLOCKED_TURNS_TAPS,
     .run = run,
 };

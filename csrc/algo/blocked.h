@@ -7,6 +7,7 @@
 enum {
     NPC_BLOCKED_RUN = 512,             /* elements of the reduction at a time, at most */
     NPC_BLOCKED_MOST_BYTES = 3 << 20, /* of packed input under a single tile */
+    NPC_BLOCKED_TURNS_TAPS = 1,        /* as in algo.h */
 };
 
 typedef struct {

@@ -329,5 +329,5 @@ double npc_direct_cycles(const npc_plan *plan) {
         panels ? 0 : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes) + 10 * reduction;
     const double storing =
         blocking.flat && !panels ? 30 * images * outputs * (double)npc_rows(problem).output : 0;
-    return products + packing + storing + npc_weights_cycles(plan) + 2000;
+    return products + packing + storing + npc_weights_cycles(plan) + npc_turning_cycles(plan, 0) + 2000;
 }

@@ -34,3 +34,10 @@ double npc_weights_cycles(const npc_plan *plan) {
                          (double)npc_compute_size(plan->problem.compute);
     return bytes > NPC_LAST_CACHE ? bytes / 4 : 0;
 }
+
+double npc_turning_cycles(const npc_plan *plan, int64_t turns_taps) {
+    const npc_problem *problem = &plan->problem;
+    return plan->turned && !plan->prepacked && npc_taps(problem) > turns_taps
+               ? (double)problem->output_channels * (double)npc_reduction(problem)
+               : 0;
+}

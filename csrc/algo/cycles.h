@@ -22,6 +22,8 @@ double npc_untransformed_cycles(const npc_plan *plan);
  * beyond the last cache. */
 double npc_pixel_cycles(const npc_plan *plan);
 double npc_weights_cycles(const npc_plan *plan);
+/* Taking weights that lie as those of a transpose for algorithms that turn no more than so many taps. */
+double npc_turning_cycles(const npc_plan *plan, int64_t turns_taps);
 
 /* Of an image of one input channel. */
 double npc_channel_bytes(const npc_problem *problem);

@@ -149,7 +149,8 @@ static double items_of(const npc_problem *problem, const npc_fft_recipe *r) {
 static double pack_cycles(const npc_plan *plan, const npc_fft_recipe *r) {
     const double rows = (double)plan->problem.output_channels * (double)r->taps, points = (double)r->points;
     const double transform = (3.6 * points * (double)r->level + 10 * points) / plan->kernels->lanes;
-    return plan->prepacked ? 0 : rows * (60 + points * 5 + transform) + 30 * points;
+    return plan->prepacked ? 0
+                           : rows * (60 + points * 5 + transform) + 30 * points + npc_turning_cycles(plan, 0);
 }
 
 /* Until the last thread is done. */

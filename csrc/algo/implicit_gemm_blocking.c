@@ -172,6 +172,7 @@ double npc_implicit_gemm_cycles(const npc_plan *plan) {
     const double blocks = (double)npc_implicit_gemm_blocks(problem);
     /* More weights than a second-level cache holds come from the last one for every band. */
     const double bytes = weight_bytes(problem), read = bytes > WEIGHT_BYTES ? 0.05 * bytes : 0;
-    return ONE_A_CYCLE *
-           ((double)bands_of(problem, &r) * (cycles.pixels + blocks * cycles.block + read) + fresh + 3000);
+    return ONE_A_CYCLE * ((double)bands_of(problem, &r) * (cycles.pixels + blocks * cycles.block + read) +
+                          fresh + 3000) +
+           npc_turning_cycles(plan, 0);
 }

@@ -153,7 +153,7 @@ double npc_inner_product_cycles(const npc_plan *plan) {
     const double bytes = groups * outputs * reduction * (double)size_of(problem);
     const double read = bands * fmax(npc_weights_cycles(plan), bytes / 14);
     const double gathered = gather_cycles(problem) * read_share(problem) * reduction + 7 * listed;
-    return fmax(products, read) + groups * pixels * gathered + 500;
+    return fmax(products, read) + groups * pixels * gathered + npc_turning_cycles(plan, 0) + 500;
 }
 
 static const char *worthwhile(const npc_plan *plan) {

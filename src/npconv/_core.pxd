@@ -85,7 +85,7 @@ cdef extern from "plan.h" nogil:
         npc_problem problem
         const npc_isa *isa
         const npc_algorithm *algorithm
-        int threads, prepacked
+        int threads, prepacked, turned
         const char *refused[NPC_MAX_ALGORITHMS]
 
     ctypedef enum npc_status:

@@ -91,10 +91,11 @@ def allocator(tuple shape, dtype):
     return kept_result if bytes_of(shape, dtype) >= LARGE_RESULT else numpy.empty
 
 
-def plan(problem, options, prepacked=False):
+def plan(problem, options, prepacked=False, turned=False):
     """A CompiledPlan; ValueError when the options name an algorithm that refuses the problem.
 
-    `prepacked` says that its weights will be packed once for many runs, so that the packing costs nothing.
+    `prepacked` says that its weights will be packed once for many runs, so that the packing costs nothing, `turned`
+    that they lie as those of a transpose, output channels next to each other.
     """
     cdef CompiledPlan made = CompiledPlan()
     cdef const char *wanted = NULL
@@ -103,6 +104,7 @@ def plan(problem, options, prepacked=False):
     made.empty = problem.batch == 0
     made.plan.threads = options.threads
     made.plan.prepacked = prepacked
+    made.plan.turned = turned
     made.plan.isa = find_isa(options.isa)
     if options.algorithm is not None:
         algorithm_name = options.algorithm.encode()

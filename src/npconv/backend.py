@@ -175,9 +175,9 @@ def plan(problem: Problem, options: Options, prepacked: bool = False) -> Executi
     return plan_convolution(problem, options, prepacked)
 
 
-def plan_convolution(problem: Problem, options: Options, prepacked: bool) -> ConvolutionPlan:
+def plan_convolution(problem: Problem, options: Options, prepacked: bool, turned: bool = False) -> ConvolutionPlan:
     compiled = choose(options) == "compiled"
-    return _core.plan(problem, options, prepacked) if compiled else _numpy.plan(problem, options)
+    return _core.plan(problem, options, prepacked, turned) if compiled else _numpy.plan(problem, options)
 
 
 def plan_folding(problem: Problem, options: Options) -> FoldingPlan:

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
 from numpy.lib.stride_tricks import as_strided
@@ -26,9 +26,14 @@ if TYPE_CHECKING:
     from npconv.problem import Problem
 
     Index = tuple[Any, ...]
-    PlanConvolution = Callable[[Problem], ConvolutionPlan]
     TakeKernels = Callable[[Array, Array], Array]
     PlanWhole = Callable[[Problem], WholePlan | None] | None
+
+
+class PlanConvolution(Protocol):
+    """Plans one; `turned`: its weights may lie as those of the transpose."""
+
+    def __call__(self, problem: Problem, /, *, turned: bool) -> ConvolutionPlan: ...
 
 
 JOINED = 8  # phases, from which on one convolution makes them all
@@ -138,16 +143,19 @@ class _Phase:
             padding=tuple(axis.padding for axis in axes),
             output_shape=(p.batch, *shape) if p.batched else shape,
         )
-        self.plan = plan(self.problem)
+        # Weights of one group, of which all taps are taken or one, are read where they lie if the algorithm turns them.
+        whole = self.problem.kernel_size in (p.kernel_size, (1,) * len(axes))
+        self._turned = self.joined == 1 and p.groups == 1 and p.input_channels > 1 and whole
+        self.plan = plan(self.problem, turned=self._turned)
         self.work = channels * math.prod(size) * math.prod(self.problem.kernel_size)
         self.taps = self._flat_taps(p.kernel_size)
         self._lying = self._lying_weight(p)
         self._beside = self._places_beside(p)
-        whole = (slice(None),) * p.channels_last
+        last = (slice(None),) * p.channels_last
         outputs = (slice(axis.place, None, step) for axis, step in zip(axes, p.stride, strict=True))
         self._contiguous = self._places_in(p.output_shape, _contiguous_strides(p.output_shape, p.dtype.itemsize))
-        self._read: Index = (..., *(axis.inputs for axis in axes), *whole)
-        self._write: Index = (..., *outputs, *whole)
+        self._read: Index = (..., *(axis.inputs for axis in axes), *last)
+        self._write: Index = (..., *outputs, *last)
 
     def _flat_taps(self, kernel: tuple[int, ...]) -> Array:
         """Where the weight has the taps, (places, taps), all axes as one."""
@@ -160,10 +168,10 @@ class _Phase:
 
     def _lying_weight(self, problem: Problem) -> Index | None:
         """The taps of the weight, if the convolution had better read them where they lie."""
-        inputs, taken = problem.input_channels // problem.groups, self.problem.kernel_size
-        small = math.prod(problem.kernel_size) * problem.output_channels * inputs <= SMALL
-        turned = self.plan.turns_taps >= math.prod(taken) and (taken == problem.kernel_size or math.prod(taken) == 1)
-        if self.joined > 1 or (problem.groups > 1 and inputs > 1) or not (small or turned or inputs == 1):
+        inputs = problem.input_channels // problem.groups
+        small = math.prod(problem.kernel_size) * problem.output_channels * inputs <= SMALL and problem.groups == 1
+        turned = self._turned and self.plan.turns_taps >= math.prod(self.problem.kernel_size)
+        if self.joined > 1 or not (small or turned or inputs == 1):
             return None
         return (..., *(slice(axis.first + axis.step * (axis.count - 1), None, -axis.step) for axis in self._axes))
 

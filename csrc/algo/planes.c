@@ -187,15 +187,14 @@ void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run,
     const npc_row_packer *row = &packer->row;
     const int64_t size = (int64_t)npc_compute_size(row->problem->compute);
     if (packer->copy && run->row) {
-        const npc_copy rows = {
-            .source = run->row + run->start * size,
-            .target = target,
-            .count = run->channels,
-            .extent = run->extent,
-            .source_stride = row->input->channel_stride / size,
-            .from = npc_clamp(npc_ceil_div(-run->start, row->step), 0, run->extent),
-            .to = npc_clamp(npc_ceil_div(row->width - run->start, row->step), 0, run->extent),
-            .step = row->step};
+        const npc_copy rows = {.source = run->row + run->start * size,
+                               .target = target,
+                               .count = run->channels,
+                               .extent = run->extent,
+                               .source_stride = row->input->channel_stride / size,
+                               .from = npc_clamp(-run->start, 0, run->extent * row->step),
+                               .to = npc_clamp(row->width - run->start, 0, run->extent * row->step),
+                               .step = row->step};
         packer->copy(&rows);
         return;
     }

@@ -49,9 +49,9 @@ typedef struct {
     int64_t row_stride;
 } copy_source;
 
-/* Rows of one plane as they lie, between rows of zeros above and below. */
-static void copy_plane(const packer *p, char *target, copy_source source, int64_t row_start,
-                       int64_t column_start) {
+/* Rows of one plane, or of two whose pixels alternate, as they lie, between rows of zeros above and below. */
+static void copy_planes(const packer *p, char *target, copy_source source, int64_t row_start,
+                        int64_t column_start, int count) {
     const int64_t height = p->planes->rows.extent, extent = p->planes->columns.extent;
     const int64_t step = p->packer.step, row_step = p->rows.stride;
     const int64_t low = npc_clamp(npc_ceil_div(-row_start, row_step), 0, height);
@@ -62,12 +62,15 @@ static void copy_plane(const packer *p, char *target, copy_source source, int64_
                            .count = high - low,
                            .extent = extent,
                            .source_stride = row_step * source.row_stride / p->size,
-                           .from = npc_clamp(npc_ceil_div(-column_start, step), 0, extent),
-                           .to = npc_clamp(npc_ceil_div(p->columns.input - column_start, step), 0, extent),
+                           .from = npc_clamp(-column_start, 0, extent * step),
+                           .to = npc_clamp(p->columns.input - column_start, 0, extent * step),
+                           .odd = (count - 1) * p->planes->plane,
                            .step = step};
-    npc_zeros(target, p->problem->compute, low * extent);
     if (high > low) p->copy(&rows);
-    npc_zeros(target + high * extent * p->size, p->problem->compute, (height - high) * extent);
+    for (int i = 0; i < count; i++, target += p->planes->plane * p->size) {
+        npc_zeros(target, p->problem->compute, low * extent);
+        npc_zeros(target + high * extent * p->size, p->problem->compute, (height - high) * extent);
+    }
 }
 
 /* The rows of one plane, element by element. */
@@ -273,16 +276,18 @@ static void pack_image(const packer *p, char *target, const char *image, int par
         return;
     }
     const int64_t column = npc_phase_start(&p->columns, p->band->column, p->taps->column);
+    const int alternate = p->packer.step == 2 && p->columns.dilation == 1 && p->planes->columns.phases == 2;
+    const int together = p->copy && alternate ? 2 : 1;
     for (int64_t row_phase = 0; row_phase < p->planes->rows.phases; row_phase++) {
         const int64_t row = npc_phase_start(&p->rows, p->band->row, p->taps->row + row_phase);
         if (p->turns) turn_planes(p, target, image, row, column);
-        for (int64_t phase = 0; phase < p->planes->columns.phases; phase++) {
+        for (int64_t phase = 0; phase < p->planes->columns.phases; phase += together) {
             const int64_t start = column + phase * p->columns.dilation;
             if (p->copy && !p->turns)
-                copy_plane(p, target, source, row, start);
+                copy_planes(p, target, source, row, start, together);
             else if (!p->turns)
                 pack_plane(p, target, image, part, row, start);
-            target += p->planes->plane * p->size;
+            target += together * p->planes->plane * p->size;
         }
     }
 }

@@ -41,8 +41,10 @@
  *     r < count and k < channels, and 0 for the other lanes.
  *
  * copy: `count` rows of `extent` pixels each, one after the other in the target:
- *     target[r * extent + j] = source[r * source_stride + j * step] for from <= j < to, and 0 for the others, never read.
- *   For steps of 1, of 2 and, NULL where an ISA or type has none, up to NPC_COPY_STEPS. Whole vectors are stored, so up to a vector less one element beyond the last row.
+ *     target[r * extent + j] = source[r * source_stride + j * step]
+ *   Elements of a source row outside [from, to) count as zeros, never read. For steps of 1, of 2 and, NULL where an ISA or type has
+ *   none, up to NPC_COPY_STEPS. Of step 2, where `odd` is not 0, target[odd + r * extent + j] = source[r * source_stride + j * 2 + 1]
+ *   too. Whole vectors are stored, so up to a vector less one element beyond the last row, but none between the two.
  *
  * move: of LANES elements in words of 32 bits, NULL where an ISA or type has none: for each move, in order,
  *     found[i] = (source + from)[places[i]] where places[i] >= 0, and found[i] & keep elsewhere,
@@ -207,6 +209,7 @@ typedef struct {
     const void *source;
     void *target;
     int64_t count, extent, source_stride, from, to;
+    int64_t odd;
     int64_t step; /* read by the last kernel alone */
 } npc_copy;
 

@@ -7,7 +7,7 @@
 
 typedef struct npc_algorithm npc_algorithm;
 
-enum { NPC_RECIPE_WORDS = 24, NPC_MAX_ALGORITHMS = 16 };
+enum { NPC_RECIPE_WORDS = 26, NPC_MAX_ALGORITHMS = 16 };
 
 typedef struct {
     npc_problem problem;

@@ -272,24 +272,24 @@ static void run_outputs(const npc_winograd_item *item, int64_t pixel, int64_t ou
     const npc_winograd_kind kind = (npc_winograd_kind)r->kind;
     const int64_t blocks = npc_winograd_channel_blocks(problem, kind);
     const npc_band whole = {.outer = pixel};
-    int64_t vectors = 0;
+    npc_winograd_block block = {0};
+    const char *weights = NULL;
     for (int64_t tap = 0; tap < r->slots; tap++)
         for (int64_t inputs = 0; inputs < blocks; inputs++) {
-            const npc_winograd_block block =
-                npc_winograd_block_of(job->weights_plan, kind, item->group, outputs, inputs);
-            const char *weights = item->weights;
+            block = npc_winograd_block_of(job->weights_plan, kind, item->group, outputs, inputs);
+            weights = item->weights;
             if (r->fresh)
                 npc_winograd_pack_block(job->weights_plan, kind, &job->tensors->weight, item->group, outputs,
                                         inputs, item->weights);
             else
                 weights = job->weights + (block.offset + tap * block.tap) * job->size;
+            if (r->fused) continue;
             multiply_block(item, &block, weights,
                            slice_of(item, pixel, tap) + inputs * NPC_WINOGRAD_CHANNELS * r->tiles * job->size,
                            tap + inputs > 0);
-            vectors = block.vectors;
         }
     npc_winograd_transform_output(item, npc_result_band(problem, &item->output, &whole),
-                                  outputs * NPC_WINOGRAD_VECTORS * job->lanes, vectors);
+                                  outputs * NPC_WINOGRAD_VECTORS * job->lanes, &block, weights);
 }
 
 static int64_t output_blocks(const npc_winograd_job *job) {

@@ -18,6 +18,7 @@ typedef struct {
         tiles; /* of a band: tile rows, tiles of a column phase; images if whole; all tiles */
     int64_t run, slots; /* outer pixels of an item, outer taps kept */
     int64_t shared, fresh; /* threads share a band; weights are transformed for it */
+    int64_t fused; /* products are transformed at once, and never written */
     int64_t asks; /* products for the next point's weights, which lie beyond the second-level cache */
     int64_t extent, point_stride; /* elements: a row of pixels (in vectors), transformed points */
     int64_t slice_bytes, pixel_bytes, line_bytes, product_bytes, weight_bytes;
@@ -141,8 +142,9 @@ void npc_winograd_pack_block(const npc_plan *plan, npc_winograd_kind kind, const
 /* winograd_transform.c */
 void npc_winograd_transform_input(const npc_winograd_item *item, const char *image, char *slice,
                                   int64_t vector);
+/* `weights`: those of the block, where products are yet to be computed. */
 void npc_winograd_transform_output(const npc_winograd_item *item, char *result, int64_t first,
-                                   int64_t vectors);
+                                   const npc_winograd_block *block, const char *weights);
 
 /* winograd.c: its cycles, or those of the others where they are less. */
 double npc_winograd_least_cycles(const npc_plan *plan);

@@ -87,7 +87,8 @@ static void measure(const npc_plan *plan, npc_winograd_recipe *r) {
     r->pixel_bytes = npc_aligned_bytes(npc_winograd_height(r) * r->extent * lanes * size);
     r->line_bytes = npc_aligned_bytes(r->extent * lanes * size);
     r->product_bytes =
-        npc_aligned_bytes(NPC_WINOGRAD_VECTORS * r->tiles * npc_winograd_points(r) * lanes * size);
+        r->fused ? 0
+                 : npc_aligned_bytes(NPC_WINOGRAD_VECTORS * r->tiles * npc_winograd_points(r) * lanes * size);
     r->weight_bytes =
         r->fresh ? npc_aligned_bytes(npc_winograd_points(r) *
                                      (NPC_WINOGRAD_VECTORS * NPC_WINOGRAD_CHANNELS + 1) * lanes * size)
@@ -159,6 +160,13 @@ static void choose_tiles(search *s) {
     consider(s, all_rows, r->tile_columns, problem->batch);
 }
 
+/* One vector has all input channels, and no merged groups' places. */
+static int may_be_fused(const npc_plan *plan, const npc_plan *given, const npc_winograd_recipe *r) {
+    const int64_t groups = plan->problem.groups;
+    return r->kind == NPC_WINOGRAD_4X4 && r->vectors == 1 && npc_outer_taps(&plan->problem) == 1 &&
+           groups == given->problem.groups && plan->kernels->winograd.fused;
+}
+
 npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind kind) {
     const npc_plan merged = npc_winograd_merge(given, kind), *plan = &merged;
     const npc_problem *problem = &plan->problem;
@@ -168,6 +176,7 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
                              .tile_height = npc_winograd_shapes[kind].tile_height,
                              .tile_width = npc_winograd_shapes[kind].tile_width,
                              .vectors = npc_winograd_channel_vectors(plan, kind)};
+    r.fused = may_be_fused(plan, given, &r);
     r.row_phases = npc_min(rows.dilation, rows.output);
     r.column_phases = npc_min(columns.dilation, columns.output);
     r.tile_rows = npc_ceil_div(npc_ceil_div(rows.output, r.row_phases), r.tile_height);
@@ -237,7 +246,7 @@ double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
     const double rows = (double)(r.images * ((r.rows - 1) * npc_winograd_down(&r) + npc_winograd_height(&r)));
     const double runs = taps * (double)npc_winograd_channel_blocks(problem, kind);
     const int merged = problem->groups < plan->problem.groups;
-    const double tap = merged ? 1.5 : 1.12, point = merged ? 18 : 11;
+    const double tap = merged ? 1.5 : 1.12, point = merged ? 18 : r.fused ? 7 : 11;
     const double product = tiles * points * vectors * (tap * inputs * taps + point * runs);
     const double transforms = tiles * points * (input_vectors + vectors) * 0.36 +
                               bands * input_vectors * rows * row_cycles(&single, &r);

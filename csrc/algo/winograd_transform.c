@@ -176,9 +176,35 @@ static void load_bias(const npc_winograd_item *item, int64_t first, int64_t chan
                       bias->channel_stride, 0, channels);
 }
 
-/* One vector of output channels, `result` their first pixel in the image. */
+/* One of the vectors of a block of output channels. */
+typedef struct {
+    const npc_winograd_block *block;
+    int64_t index;
+    const char *weights;
+} block_vector;
+
+/* One row of tiles from the item's n-th on, of a vector of output channels; whether all pixels are finite. */
+static int transform_tiles(const npc_winograd_item *item, const block_vector *vector, int64_t n,
+                           npc_winograd_output *run) {
+    const npc_winograd_job *job = item->job;
+    const npc_winograd_recipe *r = job->recipe;
+    const npc_winograd_block *block = vector->block;
+    run->products =
+        item->products + (vector->index * r->tiles + n) * npc_winograd_points(r) * job->lanes * job->size;
+    if (!r->fused) return job->kernels->output[r->kind](run);
+    const npc_winograd_fused fused = {*run,
+                                      vector->weights + vector->index * job->lanes * job->size,
+                                      item->transformed + n * job->lanes * job->size,
+                                      block->inputs,
+                                      block->vectors * job->lanes,
+                                      block->panel,
+                                      r->point_stride};
+    return job->kernels->fused(&fused);
+}
+
+/* One image's part of a vector of output channels, `result` their first pixel. */
 static void transform_vector(const npc_winograd_item *item, char *result, int64_t first,
-                             const char *products) {
+                             const block_vector *vector, int64_t tile) {
     const npc_winograd_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_winograd_recipe *r = job->recipe;
@@ -199,9 +225,8 @@ static void transform_vector(const npc_winograd_item *item, char *result, int64_
         for (int64_t phase = 0; phase < r->column_phases; phase++) {
             for (int64_t i = 0; i < r->tile_height; i++)
                 run.rows[i] = item->pixels + i * row_bytes + phase * job->lanes * job->size;
-            run.products = products;
-            if (!job->kernels->output[r->kind](&run)) *item->not_finite = 1;
-            products += item->columns * npc_winograd_points(r) * job->lanes * job->size;
+            if (!transform_tiles(item, vector, tile, &run)) *item->not_finite = 1;
+            tile += item->columns;
         }
         for (int64_t i = 0; i < r->tile_height; i++) {
             const int64_t y = (row * r->tile_height + i) * npc_rows(problem).dilation + phase_row;
@@ -217,13 +242,13 @@ static void transform_vector(const npc_winograd_item *item, char *result, int64_
 }
 
 void npc_winograd_transform_output(const npc_winograd_item *item, char *result, int64_t first,
-                                   int64_t vectors) {
-    const npc_winograd_job *job = item->job;
-    const npc_winograd_recipe *r = job->recipe;
+                                   const npc_winograd_block *block, const char *weights) {
+    const npc_winograd_recipe *r = item->job->recipe;
     const int64_t image_tiles = item->rows * r->column_phases * item->columns;
-    const int64_t tile_bytes = npc_winograd_points(r) * job->lanes * job->size;
-    for (int64_t v = 0; v < vectors; v++)
+    for (int64_t v = 0; v < block->vectors; v++) {
+        const block_vector vector = {block, v, weights};
         for (int64_t n = 0; n < item->images; n++)
-            transform_vector(item, result + n * item->output.batch_stride, first + v * job->lanes,
-                             item->products + (v * r->tiles + n * image_tiles) * tile_bytes);
+            transform_vector(item, result + n * item->output.batch_stride, first + v * item->job->lanes,
+                             &vector, n * image_tiles);
+    }
 }

@@ -98,6 +98,9 @@
  *   channels lie in a vector for each piece,
  *       output[t][lane] = sum over piece, c < channels of weights[piece][c][lane] * input[piece][t][places[lane] + c] (+ output[t][lane])
  *   where `places` counts words of 32 bits, each of a lane having its own.
+ * - fused, NULL where an ISA has none: products and output of one vector of output channels and up to LANES input channels, for tiles of
+ *   4x4; point p of channel c has its weights at weights + p * panel + c * weight_step, that of tile t its pixels at
+ *   input + p * point_stride + t * LANES.
  * - output: `tiles` tiles side by side of which all points are neighbouring vectors become rows[i] + j * column_step, with
  *   the bias vector added and clipped; returns whether all were finite before.
  *
@@ -352,6 +355,12 @@ typedef struct {
     double low, high;
 } npc_winograd_output;
 
+typedef struct {
+    npc_winograd_output output; /* but for its products */
+    const void *weights, *input;
+    int64_t channels, weight_step, panel, point_stride;
+} npc_winograd_fused;
+
 typedef void npc_winograd_product_kernel(const npc_winograd_product *tile);
 
 typedef struct {
@@ -364,6 +373,7 @@ typedef struct {
     npc_winograd_product_kernel *product[NPC_WINOGRAD_VECTORS][NPC_WINOGRAD_TILES];
     npc_winograd_product_kernel *asking_product[NPC_WINOGRAD_ASKING_TILES];
     void (*merged_product)(const npc_winograd_merged_product *run);
+    int (*fused)(const npc_winograd_fused *run);
 } npc_winograd;
 
 typedef struct {

@@ -33,7 +33,7 @@ static int takes_phases(const npc_problem *problem) {
 static int takes(const npc_problem *problem, const npc_kernels *kernels) {
     return !problem->strict && problem->parts == 1 && npc_is_compute(problem->scalar, problem->compute) &&
            problem->padding_mode == NPC_PADDING_ZEROS && kernels->winograd.gather && kind_of(problem) >= 0 &&
-           takes_phases(problem);
+           kernels->winograd.input[kind_of(problem)] && takes_phases(problem);
 }
 
 static npc_gradient_phases cut_axis(const npc_axis *axis, int64_t tile) {

@@ -47,7 +47,7 @@ const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind
     if (problem->parts != 1 || !npc_is_compute(problem->scalar, problem->compute) ||
         !plan->kernels->winograd.gather)
         return "only for float32 and float64";
-    if (!plan->kernels->winograd.input[kind]) return "no tiles for stride 2 in plain C";
+    if (!plan->kernels->winograd.input[kind]) return "no such tiles in plain C";
     if (rows.stride % shape->stride || columns.stride % shape->stride) return "only for stride 2";
     if (npc_winograd_pieces(problem, kind) > NPC_WINOGRAD_PIECES) return "too large a kernel";
     if (npc_outer_taps(problem) > MOST_OUTER_TAPS || npc_taps(problem) > NPC_WINOGRAD_TAPS)

@@ -167,6 +167,20 @@ static int may_be_fused(const npc_plan *plan, const npc_plan *given, const npc_w
            groups == given->problem.groups && plan->kernels->winograd.fused;
 }
 
+/* Outer pixels of an item: several, as neighbours share slices, but as many items for every thread. */
+static int64_t choose_run(const npc_plan *plan, const npc_winograd_recipe *r) {
+    const npc_problem *problem = &plan->problem;
+    const int64_t outers = npc_outer_outputs(problem), threads = plan->threads;
+    const int64_t bands = npc_ceil_div(r->row_phases * r->tile_rows, r->rows) *
+                          npc_ceil_div(r->tile_columns, r->columns) *
+                          npc_ceil_div(problem->batch, r->images) * problem->groups;
+    if (threads == 1) return outers;
+    const int64_t run = npc_max(npc_ceil_div(outers, npc_ceil_div(2 * threads, bands)), npc_min(4, outers));
+    int64_t runs = npc_ceil_div(outers, run);
+    if (bands * runs % threads) runs = npc_min(outers, npc_max(1, runs / threads) * threads);
+    return npc_ceil_div(outers, runs);
+}
+
 npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind kind) {
     const npc_plan merged = npc_winograd_merge(given, kind), *plan = &merged;
     const npc_problem *problem = &plan->problem;
@@ -194,12 +208,7 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
                 .meeting = 20000 / tile};
     s.turn = (streams(&s) ? 10 : 1) + 2000 / tile;
     choose_tiles(&s);
-    const int64_t bands = npc_ceil_div(r.row_phases * r.tile_rows, r.rows) *
-                          npc_ceil_div(r.tile_columns, r.columns) * npc_ceil_div(problem->batch, r.images);
-    const int64_t pieces = npc_ceil_div(2 * plan->threads, bands * problem->groups);
-    r.run = plan->threads == 1 ? npc_outer_outputs(problem)
-                               : npc_max(npc_ceil_div(npc_outer_outputs(problem), pieces),
-                                         npc_min(4, npc_outer_outputs(problem)));
+    r.run = choose_run(plan, &r);
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const int in_order = shape->panels_down == shape->height && shape->panels_across == shape->width;
     r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && s.packed_bytes > BAND_BYTES;

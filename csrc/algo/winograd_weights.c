@@ -171,24 +171,25 @@ typedef struct {
     char *packed;
 } pack_job;
 
-static void pack_outputs(void *context, int64_t index, int thread) {
+/* Items in the order group, outputs, inputs. */
+static void pack_item(void *context, int64_t index, int thread) {
     const pack_job *job = context;
     const npc_plan *plan = job->plan;
     const int64_t pairs = npc_ceil_div(vectors_of(plan), NPC_WINOGRAD_VECTORS);
     const int64_t blocks = npc_winograd_channel_blocks(&plan->problem, job->kind);
     const int64_t size = (int64_t)npc_compute_size(plan->problem.compute);
+    const int64_t inputs = index % blocks, outputs = index / blocks % pairs, group = index / blocks / pairs;
     (void)thread;
-    for (int64_t i = 0; i < blocks; i++)
-        npc_winograd_pack_block(
-            plan, job->kind, job->weight, index / pairs, index % pairs, i,
-            job->packed +
-                npc_winograd_block_of(plan, job->kind, index / pairs, index % pairs, i).offset * size);
+    npc_winograd_pack_block(plan, job->kind, job->weight, group, outputs, inputs,
+                            job->packed +
+                                npc_winograd_block_of(plan, job->kind, group, outputs, inputs).offset * size);
 }
 
 void npc_winograd_pack_all(const npc_plan *plan, npc_winograd_kind kind, const npc_tensor *weight,
                            void *packed) {
     pack_job job = {plan, kind, weight, packed};
     npc_parallel_for(plan->threads,
-                     plan->problem.groups * npc_ceil_div(vectors_of(plan), NPC_WINOGRAD_VECTORS),
-                     pack_outputs, &job);
+                     plan->problem.groups * npc_ceil_div(vectors_of(plan), NPC_WINOGRAD_VECTORS) *
+                         npc_winograd_channel_blocks(&plan->problem, kind),
+                     pack_item, &job);
 }

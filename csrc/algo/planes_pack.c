@@ -15,7 +15,7 @@ enum {
     STAGE_BYTES = 1 << 14,
     PLANE_WORK = 48,   /* pixels of a list that take as long as to begin a plane, */
     ROW_WORK = 2,      /* to copy a vector of a row, */
-    HALF_WORK = 7,     /* and one of every other pixel; more steps always take longer */
+    HALF_WORK = 5,     /* and one of every other pixel; more steps always take longer */
     LIST_CHANNELS = 4, /* that pay for a list */
     LIST_USES = 8,     /* of a list that pay for its moves, */
     MOVED_PIXELS = 3,  /* with so many pixels each */

@@ -21,6 +21,7 @@ enum {
 };
 
 #define ROW_PART 40.0 /* elements that take as long as to begin and end a tile of a kernel row alone */
+#define RUN_BEGUN 30 /* cycles of a row and a vector to go on with its sums */
 #define WORTH_SHARE 0.9 /* of the products, to leave the others out column by column */
 
 double npc_blocked_plane_bytes(const npc_problem *problem, int64_t band_rows, int64_t band_columns) {
@@ -241,8 +242,9 @@ double npc_blocked_cycles(const npc_plan *plan) {
         vectors % 2 && plan->kernels->pixels < NO_WAIT ? (double)NO_WAIT / plan->kernels->pixels - 1 : 0;
     const double tile = width * merged < NO_LANES ? NO_LANES / merged : width;
     const double reading = npc_blocked_share(plan) * reduction + 7;
+    const double begun = 50 + RUN_BEGUN * (double)(recipe.split.blocks - 1);
     const double products =
-        images * height * (((double)vectors + waits) * tile * reading + 50 * (double)vectors);
+        images * height * (((double)vectors + waits) * tile * reading + begun * (double)vectors);
     const double bands = (double)bands_of(problem, &recipe) * merged;
     const double planes = (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem);
     const double pixels = npc_blocked_plane_bytes(problem, recipe.band_rows, recipe.band_columns) /

@@ -6,6 +6,7 @@
 #include "cycles.h"
 #include "weights.h"
 
+#define TILE_SUM 2.5 /* cycles of a vector of sums of a tile besides its products */
 #define PANEL_TAP 0.78 /* of a product in panels, where a core begins two at once */
 
 enum {
@@ -323,8 +324,9 @@ double npc_direct_cycles(const npc_plan *plan) {
     const double tap = panels && !halves_vectors(plan) ? PANEL_TAP : outputs > 1 ? 1.02 : 2.1;
     const double rows = outputs + (panels ? (double)panel_filling(problem) : 0);
     const image_parts parts = parts_of(plan, &blocking);
+    const double tile = TILE_SUM * plan->kernels->rows * plan->kernels->vectors;
     const double products = images * (parts.vectors * (tap * rows * reduction + 2 * outputs) +
-                                      parts.tiles * ceil(outputs / plan->kernels->rows) * 60);
+                                      parts.tiles * ceil(outputs / plan->kernels->rows) * tile);
     const double packing =
         panels ? 0 : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes) + 10 * reduction;
     const double storing =

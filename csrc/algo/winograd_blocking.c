@@ -232,7 +232,7 @@ static double row_cycles(const npc_plan *plan, const npc_winograd_recipe *r) {
     if (columns.stride == 1 &&
         (npc_winograd_pieces(&plan->problem, kind) == 1 || channels % plan->kernels->lanes == 0))
         return turn;
-    return turn + lanes * (columns.stride > 2 ? 3.5 * lanes * vectors : 8 * vectors + 10);
+    return turn + lanes * (columns.stride > 2 ? 3.5 * lanes * vectors : 4 * vectors + 2);
 }
 
 double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {

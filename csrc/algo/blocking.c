@@ -7,7 +7,8 @@
 #include "weights.h"
 
 #define TILE_SUM 2.5 /* cycles of a vector of sums of a tile besides its products */
-#define PANEL_TAP 0.78 /* of a product in panels, where a core begins two at once */
+#define PANEL_TAP 0.96 /* cycles of a product in panels, */
+#define PANEL_PAIR 0.78 /* and where a core begins two at once */
 
 enum {
     BAND_BYTES = 448 << 10,   /* of packed planes: they stay in a second-level cache */
@@ -321,7 +322,8 @@ double npc_direct_cycles(const npc_plan *plan) {
     const double pixels = (double)blocking.split.blocks * plane_bytes(problem, &blocking) /
                           (double)npc_compute_size(problem->compute);
     /* A single output has loads of its own. */
-    const double tap = panels && !halves_vectors(plan) ? PANEL_TAP : outputs > 1 ? 1.02 : 2.1;
+    const double panel = halves_vectors(plan) ? PANEL_TAP : PANEL_PAIR;
+    const double tap = panels ? panel : outputs > 1 ? 1.02 : 2.1;
     const double rows = outputs + (panels ? (double)panel_filling(problem) : 0);
     const image_parts parts = parts_of(plan, &blocking);
     const double tile = TILE_SUM * plan->kernels->rows * plan->kernels->vectors;

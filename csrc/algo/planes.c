@@ -193,7 +193,7 @@ void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run,
                                .extent = run->extent,
                                .source_stride = row->input->channel_stride / size,
                                .from = npc_clamp(-run->start, 0, run->extent * row->step),
-                               .to = npc_clamp(row->width - run->start, 0, run->extent * row->step),
+                               .to = npc_clamp(row->width - run->start, 0, (run->extent - 1) * row->step + 1),
                                .step = row->step};
         packer->copy(&rows);
         return;

@@ -63,7 +63,7 @@ static void copy_planes(const packer *p, char *target, copy_source source, int64
                            .extent = extent,
                            .source_stride = row_step * source.row_stride / p->size,
                            .from = npc_clamp(-column_start, 0, extent * step),
-                           .to = npc_clamp(p->columns.input - column_start, 0, extent * step),
+                           .to = npc_clamp(p->columns.input - column_start, 0, (extent - 1) * step + count),
                            .odd = (count - 1) * p->planes->plane,
                            .step = step};
     if (high > low) p->copy(&rows);

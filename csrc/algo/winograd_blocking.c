@@ -167,7 +167,7 @@ static int may_be_fused(const npc_plan *plan, const npc_plan *given, const npc_w
            groups == given->problem.groups && plan->kernels->winograd.fused;
 }
 
-/* Outer pixels of an item: several, as neighbours share slices, but as many items for every thread. */
+/* Outer pixels of an item: several, as neighbours share slices, but about as many items for every thread. */
 static int64_t choose_run(const npc_plan *plan, const npc_winograd_recipe *r) {
     const npc_problem *problem = &plan->problem;
     const int64_t outers = npc_outer_outputs(problem), threads = plan->threads;

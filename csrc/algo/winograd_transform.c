@@ -189,9 +189,11 @@ static int transform_tiles(const npc_winograd_item *item, const block_vector *ve
     const npc_winograd_job *job = item->job;
     const npc_winograd_recipe *r = job->recipe;
     const npc_winograd_block *block = vector->block;
-    run->products =
-        item->products + (vector->index * r->tiles + n) * npc_winograd_points(r) * job->lanes * job->size;
-    if (!r->fused) return job->kernels->output[r->kind](run);
+    if (!r->fused) {
+        run->products =
+            item->products + (vector->index * r->tiles + n) * npc_winograd_points(r) * job->lanes * job->size;
+        return job->kernels->output[r->kind](run);
+    }
     const npc_winograd_fused fused = {*run,
                                       vector->weights + vector->index * job->lanes * job->size,
                                       item->transformed + n * job->lanes * job->size,

@@ -7,7 +7,7 @@
 #include "weights.h"
 
 #define TILE_SUM 2.5 /* cycles of a vector of sums of a tile besides its products */
-#define PANEL_TAP 0.96 /* cycles of a product in panels, */
+#define PANEL_TAP 1.00 /* cycles of a product in panels, */
 #define PANEL_PAIR 0.78 /* and where a core begins two at once */
 
 enum {

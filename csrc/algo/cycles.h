@@ -1,5 +1,5 @@
 /* What algorithms would cost, for the choice between them: rough cycles of a core that begins one product of vectors a cycle, fitted to
- * times of about two thousand problems on machines with AVX-512. The number of threads must not decide on the algorithm, or it would
+ * times of about two thousand problems with AVX-512 and some with AVX2. The number of threads must not decide on the algorithm, or it would
  * change bits, so all count one. */
 #ifndef NPC_CYCLES_H
 #define NPC_CYCLES_H

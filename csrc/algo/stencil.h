@@ -74,6 +74,16 @@ NPC_INLINE int64_t npc_stencil_vectors(const npc_stencil_job *job, int64_t eleme
     return (elements + job->plan->kernels->lanes - 1) >> job->lane_bits;
 }
 
+/* Kernels mask what lies outside the input. */
+NPC_INLINE int npc_stencil_masks(const npc_problem *problem) {
+    return npc_columns(problem).stride <= 2 && problem->padding_mode == NPC_PADDING_ZEROS;
+}
+
+/* stencil_blocking.c */
+const char *npc_stencil_applicable(const npc_plan *plan);
+const char *npc_stencil_worthwhile(const npc_plan *plan);
+void npc_stencil_prepare(npc_plan *plan);
+
 /* stencil_rows.c: rows of one input channel at one outer tap, where they lie, converted, or packed; as the `place`-th image
  * of a tile. */
 void npc_stencil_list_rows(npc_stencil_item *item, int64_t channel, int64_t tap, int64_t place);

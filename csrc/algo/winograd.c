@@ -109,10 +109,8 @@ void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {
     const npc_plan merged = npc_winograd_merge(plan, kind);
     const npc_problem *problem = &merged.problem;
     const npc_winograd_recipe r = npc_winograd_cut(plan, kind);
-    const int64_t bands =
-        npc_ceil_div(r.row_phases * r.tile_rows, r.rows) * npc_ceil_div(r.tile_columns, r.columns);
-    const int64_t items = bands * npc_ceil_div(problem->batch, r.images) * problem->groups *
-                          npc_ceil_div(npc_outer_outputs(problem), r.run);
+    const int64_t items =
+        npc_winograd_bands(problem, &r) * problem->groups * npc_ceil_div(npc_outer_outputs(problem), r.run);
     if (!r.shared) plan->threads = (int)npc_min(plan->threads, items);
     memcpy(plan->recipe, &r, sizeof r);
     plan->thread_bytes = (size_t)npc_winograd_thread_bytes(&r);

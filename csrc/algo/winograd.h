@@ -118,6 +118,12 @@ npc_plan npc_winograd_merge_weights(const npc_plan *plan, npc_winograd_kind kind
 enum { NPC_WINOGRAD_WORDS = 16 };
 void npc_winograd_places(const npc_plan *plan, npc_winograd_kind kind, int32_t *places);
 
+/* Bands of a group's images, for each run of outer pixels. */
+NPC_INLINE int64_t npc_winograd_bands(const npc_problem *problem, const npc_winograd_recipe *r) {
+    return npc_ceil_div(r->row_phases * r->tile_rows, r->rows) * npc_ceil_div(r->tile_columns, r->columns) *
+           npc_ceil_div(problem->batch, r->images);
+}
+
 /* winograd_blocking.c: how large the tiles of a kind would be cut, and rough cycles with vectors of this ISA. */
 npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind);
 double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind);

@@ -100,9 +100,12 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     npc_winograd_recipe *r = s->recipe;
     const npc_problem *problem = &s->plan->problem;
     const int64_t tiles = images * rows * r->column_phases * columns, pieces = npc_outer_outputs(problem);
-    const int64_t bands = npc_ceil_div(r->row_phases * r->tile_rows, rows) *
-                          npc_ceil_div(r->tile_columns, columns) * npc_ceil_div(problem->batch, images) *
-                          problem->groups;
+    npc_winograd_recipe shape = *r;
+    shape.rows = rows;
+    shape.columns = columns;
+    shape.images = images;
+    shape.tiles = tiles;
+    const int64_t bands = npc_winograd_bands(problem, &shape) * problem->groups;
     const double gather = (double)images * time_to_gather(s, rows, columns);
     /* The last bands may be smaller, which counts unless threads wait for one that is not. */
     const double mean = (double)(r->row_phases * r->tile_rows * r->column_phases * r->tile_columns) *
@@ -115,12 +118,7 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), largest, gather);
     const int may_share = one_slice(s) && s->plan->threads > 1;
     const double together = may_share ? pack + time_together(s, bands, crowd * mean, gather) : alone;
-    npc_winograd_recipe shape = *r;
     shape.shared = together < alone;
-    shape.rows = rows;
-    shape.columns = columns;
-    shape.images = images;
-    shape.tiles = tiles;
     shape.fresh = fresh;
     measure(s->plan, &shape);
     const int fits = npc_winograd_thread_bytes(&shape) <= NPC_WINOGRAD_MOST_BYTES;
@@ -171,9 +169,7 @@ static int may_be_fused(const npc_plan *plan, const npc_plan *given, const npc_w
 static int64_t choose_run(const npc_plan *plan, const npc_winograd_recipe *r) {
     const npc_problem *problem = &plan->problem;
     const int64_t outers = npc_outer_outputs(problem), threads = plan->threads;
-    const int64_t bands = npc_ceil_div(r->row_phases * r->tile_rows, r->rows) *
-                          npc_ceil_div(r->tile_columns, r->columns) *
-                          npc_ceil_div(problem->batch, r->images) * problem->groups;
+    const int64_t bands = npc_winograd_bands(problem, r) * problem->groups;
     if (threads == 1) return outers;
     const int64_t run = npc_max(npc_ceil_div(outers, npc_ceil_div(2 * threads, bands)), npc_min(4, outers));
     int64_t runs = npc_ceil_div(outers, run);
@@ -247,9 +243,7 @@ double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
     const double input_vectors = (double)r.vectors, taps = (double)r.slots;
     const double vectors = (double)npc_ceil_div(npc_group_outputs(problem), plan->kernels->lanes);
     const double pieces = (double)(problem->groups * npc_outer_outputs(problem));
-    const double bands = (double)npc_ceil_div(r.row_phases * r.tile_rows, r.rows) *
-                         (double)npc_ceil_div(r.tile_columns, r.columns) *
-                         (double)npc_ceil_div(problem->batch, r.images);
+    const double bands = (double)npc_winograd_bands(problem, &r);
     /* Fewer are not worth the weights read for them. */
     const double tiles = bands * (double)npc_max(r.tiles, 3);
     const double rows = (double)(r.images * ((r.rows - 1) * npc_winograd_down(&r) + npc_winograd_height(&r)));

@@ -43,7 +43,8 @@ ISA_FLAGS = {
     "avx2": ("-mavx2 -mfma -mf16c", "/arch:AVX2", "defined(__AVX2__)"),
 }
 
-WARNINGS = ["-Wall", "-Wextra"]
+# A function that is not declared would be taken to return an int.
+WARNINGS = ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
 # Nothing here throws, and tables for unwinding would be a twentieth of the wheel.
 UNIX_FLAGS = [
     "-std=c11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fno-asynchronous-unwind-tables",

@@ -1,6 +1,7 @@
 /* How the rows of a problem are cut into lines, and what that costs. */
 #include <string.h>
 
+#include "cycles.h"
 #include "fft.h"
 
 _Static_assert(sizeof(npc_fft_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");

@@ -1,6 +1,8 @@
 /* How implicit_gemm.c cuts a problem, and what that costs. */
 #include "implicit_gemm.h"
 
+#include "cycles.h"
+
 enum {
     /* Pixels in pieces: with a block's weights they stay in a second-level cache, and where all weights are few with more of the result. */
     BAND_BYTES = 768 << 10,

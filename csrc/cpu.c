@@ -5,6 +5,7 @@
 int npc_cpu_has_scalar(void) { return 1; }
 
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#include <cpuid.h>
 
 int npc_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
@@ -19,6 +20,28 @@ int npc_cpu_halves_vectors(void) { return npc_cpu_has_avx512() && __builtin_cpu_
 #else
 int npc_cpu_halves_vectors(void) { return 0; }
 #endif
+
+/* Asking takes long, even the processor where the machine is virtual. answer: 0 before, then 1 for no and 2 for yes. */
+static int once(int *answer, int (*ask)(void)) {
+    int known = __atomic_load_n(answer, __ATOMIC_RELAXED);
+    if (!known) {
+        known = 1 + ask();
+        __atomic_store_n(answer, known, __ATOMIC_RELAXED);
+    }
+    return known == 2;
+}
+
+static int pairs_products(void) {
+    const unsigned float16 = 1u << 23; /* leaf 7 */
+    unsigned a, b, c, d;
+    return npc_cpu_has_avx512() && __builtin_cpu_is("intel") && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
+           (d & float16);
+}
+
+int npc_cpu_pairs_products(void) {
+    static int answer;
+    return once(&answer, pairs_products);
+}
 
 #elif defined(_MSC_VER) && defined(_M_X64)
 #include <immintrin.h>
@@ -42,17 +65,18 @@ int npc_cpu_has_avx2(void) { return supports(1u << 5, 0x6); }
 int npc_cpu_has_avx512(void) { return supports(1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6); }
 
 int npc_cpu_halves_vectors(void) { return 0; } /* unknown */
+int npc_cpu_pairs_products(void) { return 0; }
 
 #else
 
 int npc_cpu_has_avx2(void) { return 0; }
 int npc_cpu_has_avx512(void) { return 0; }
 int npc_cpu_halves_vectors(void) { return 0; }
+int npc_cpu_pairs_products(void) { return 0; }
 
 #endif
 
 #if defined(__linux__) && defined(__x86_64__) && defined(__GNUC__)
-#include <cpuid.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -73,16 +97,6 @@ static int has_tiles(void) {
 
 static int asks_for_tiles(void) {
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
-
-/* Asking takes long, most of all on virtual machines. answer: 0 before, then 1 for no and 2 for yes. */
-static int once(int *answer, int (*ask)(void)) {
-    int known = __atomic_load_n(answer, __ATOMIC_RELAXED);
-    if (!known) {
-        known = 1 + ask();
-        __atomic_store_n(answer, known, __ATOMIC_RELAXED);
-    }
-    return known == 2;
 }
 
 int npc_cpu_has_amx(void) {

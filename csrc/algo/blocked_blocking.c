@@ -241,10 +241,12 @@ double npc_blocked_cycles(const npc_plan *plan) {
     const double waits =
         vectors % 2 && plan->kernels->pixels < NO_WAIT ? (double)NO_WAIT / plan->kernels->pixels - 1 : 0;
     const double tile = width * merged < NO_LANES ? NO_LANES / merged : width;
-    const double reading = npc_blocked_share(plan) * reduction + 7;
+    const npc_core *core = npc_core_of(plan);
     const double begun = 50 + RUN_BEGUN * (double)(recipe.split.blocks - 1);
-    const double products =
-        images * height * (((double)vectors + waits) * tile * reading + begun * (double)vectors);
+    const double pixel_vectors = ((double)vectors + waits) * tile;
+    const double products = images * height *
+                            (core->blocked.tap * pixel_vectors * npc_blocked_share(plan) * reduction +
+                             core->blocked.sums * (7 * pixel_vectors + begun * (double)vectors));
     const double bands = (double)bands_of(problem, &recipe) * merged;
     const double planes = (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem);
     const double pixels = npc_blocked_plane_bytes(problem, recipe.band_rows, recipe.band_columns) /
@@ -257,6 +259,6 @@ double npc_blocked_cycles(const npc_plan *plan) {
     const double elements = outputs * reduction * (double)problem->groups;
     const double times = recipe.packs ? bands / merged / (double)problem->groups : 1;
     const double weights = plan->prepacked ? 0 : times * elements * (recipe.by_columns ? 2.2 : 0.9);
-    return products + packing + weights + npc_weights_cycles(plan) +
-           npc_turning_cycles(plan, NPC_BLOCKED_TURNS_TAPS) + 2000;
+    return products + core->blocked.packing * packing + core->blocked.weights * weights +
+           npc_weights_cycles(plan) + npc_turning_cycles(plan, NPC_BLOCKED_TURNS_TAPS) + core->blocked.begun;
 }

@@ -2,13 +2,10 @@
 
 #include <math.h>
 
-#include "../cpu.h"
 #include "cycles.h"
 #include "weights.h"
 
 #define TILE_SUM 2.5 /* cycles of a vector of sums of a tile besides its products */
-#define PANEL_TAP 1.00 /* cycles of a product in panels, */
-#define PANEL_PAIR 0.78 /* and where a core begins two at once */
 
 enum {
     BAND_BYTES = 448 << 10,   /* of packed planes: they stay in a second-level cache */
@@ -26,7 +23,6 @@ enum {
     STORE_WORK = 40,          /* products as dear as storing a row of a tile by way of the workspace */
     BAND_COLUMNS = 960,       /* wider images are cut */
     THREAD_WORK = 300 * 1000, /* multiplications that pay for waking one more thread */
-    AVX512_BYTES = 64,
 };
 
 static void reduction_sizes(const npc_problem *problem, int64_t sizes[NPC_SPLIT_LEVELS]) {
@@ -286,12 +282,6 @@ npc_blocking npc_blocking_of(npc_plan *plan) {
     return blocking;
 }
 
-/* Whether the multipliers begin a single product of vectors at once. */
-static int halves_vectors(const npc_plan *plan) {
-    return npc_cpu_halves_vectors() &&
-           plan->kernels->lanes * (int64_t)npc_compute_size(plan->problem.compute) == AVX512_BYTES;
-}
-
 /* Vectors of an image's pixels, and tiles of them. */
 typedef struct {
     double vectors, tiles;
@@ -322,16 +312,19 @@ double npc_direct_cycles(const npc_plan *plan) {
     const double pixels = (double)blocking.split.blocks * plane_bytes(problem, &blocking) /
                           (double)npc_compute_size(problem->compute);
     /* A single output has loads of its own. */
-    const double panel = halves_vectors(plan) ? PANEL_TAP : PANEL_PAIR;
-    const double tap = panels ? panel : outputs > 1 ? 1.02 : 2.1;
+    const npc_core *core = npc_core_of(plan);
+    const double tap = panels ? core->direct.panel : core->direct.tap * (outputs > 1 ? 1.02 : 2.1);
     const double rows = outputs + (panels ? (double)panel_filling(problem) : 0);
     const image_parts parts = parts_of(plan, &blocking);
     const double tile = TILE_SUM * plan->kernels->rows * plan->kernels->vectors;
-    const double products = images * (parts.vectors * (tap * rows * reduction + 2 * outputs) +
-                                      parts.tiles * ceil(outputs / plan->kernels->rows) * tile);
+    const double sums =
+        parts.vectors * 2 * outputs + parts.tiles * ceil(outputs / plan->kernels->rows) * tile;
+    const double products =
+        images * (parts.vectors * tap * rows * reduction + core->direct.sums * sums + core->direct.image);
     const double packing =
         panels ? 0 : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes) + 10 * reduction;
     const double storing =
         blocking.flat && !panels ? 30 * images * outputs * (double)npc_rows(problem).output : 0;
-    return products + packing + storing + npc_weights_cycles(plan) + npc_turning_cycles(plan, 0) + 2000;
+    return products + packing + storing + npc_weights_cycles(plan) + npc_turning_cycles(plan, 0) +
+           core->direct.begun;
 }

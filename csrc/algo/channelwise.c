@@ -95,8 +95,9 @@ static double own_cycles(const npc_plan *plan) {
     const double inputs = volume(problem, input_of), multiplier = (double)npc_group_outputs(problem);
     const double outputs = (double)npc_round_up((int64_t)volume(problem, output_of), NPC_CHANNELWISE_PIXELS);
     const double listed = inputs + outputs + taps;
-    return blocks * (130 + inputs * turning + multiplier * (90 + outputs * (1.3 * taps + turning))) +
-           4 * listed;
+    return npc_core_of(plan)->channelwise *
+           (blocks * (130 + inputs * turning + multiplier * (90 + outputs * (1.3 * taps + turning))) +
+            4 * listed);
 }
 
 /* Blocks of channels are what threads share: an odd one keeps one of two waiting, whatever their number really is. */

@@ -1,10 +1,46 @@
 /* What algorithms would cost, for the choice between them: rough cycles of a core that begins one product of vectors a cycle, fitted to
- * times of about two thousand problems with AVX-512 and some with AVX2. The number of threads must not decide on the algorithm, or it would
- * change bits, so all count one. */
+ * times of about two thousand problems with AVX-512 and some with AVX2, and of one that begins two. The number of threads must not decide
+ * on the algorithm, or it would change bits, so all count one. */
 #ifndef NPC_CYCLES_H
 #define NPC_CYCLES_H
 
 #include "../plan.h"
+
+/* Of Winograd's tiles. */
+typedef struct {
+    double tap; /* a product of vectors, */
+    double point; /* storing its sums, */
+    double tile; /* a transform of a point of a tile, */
+    double row; /* and the share of those of rows of pixels */
+} npc_tile_cycles;
+
+/* What a core takes: cycles, but where they are shares of those of one that begins one product of vectors a cycle. */
+typedef struct {
+    double pixel[3]; /* to pack one: of neighbours, of every other, and of longer strides */
+    struct {
+        double tap /* share */, panel, sums /* share */, image, begun;
+    } direct;
+    struct {
+        double tap, sums, packing, weights /* shares */, begun;
+    } blocked;
+    struct {
+        npc_tile_cycles large, small, fused, merged;
+        double weights /* share */, begun;
+        double most_bytes; /* of weights that are read beside the products */
+    } winograd;
+    struct {
+        double tap, sums, pixels /* shares */, begun;
+    } inner;
+    struct {
+        double tap, vector, image; /* shares */
+        double worth; /* others must stay below: it is counted high for short kernels */
+    } stencil;
+    double channelwise, fft; /* shares */
+} npc_core;
+
+const npc_core *npc_core_of(const npc_plan *plan);
+/* With one product of vectors a cycle. */
+extern const npc_core npc_core_of_one_product;
 
 double npc_stencil_cycles(const npc_plan *plan); /* 0 where it does not take the problem */
 double npc_direct_cycles(const npc_plan *plan);

@@ -59,7 +59,8 @@ static const char *worthwhile(const npc_plan *plan) {
     if (columns.kernel < LEAST_TAPS * columns.stride)
         return "rows of the kernel are too short to be transformed";
     const double stencil = npc_stencil_cycles(plan);
-    const double limit = stencil > 0 ? stencil : npc_winograd_least_cycles(plan);
+    const double others = stencil > 0 ? stencil : npc_winograd_least_cycles(plan);
+    const double limit = others / npc_core_of(plan)->fft;
     const double cycles = npc_fft_cut(plan, limit, &recipe);
     return cycles > 0 && cycles < limit ? NULL : "its transforms would cost more than they save";
 }

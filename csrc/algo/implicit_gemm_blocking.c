@@ -95,9 +95,6 @@ static void choose_band(const npc_problem *problem, npc_implicit_gemm_recipe *r)
     r->row_bands = npc_ceil_div(rows, r->band_rows);
 }
 
-/* Fitted to the times of 460 problems on a machine with AMX, whose cores make two products of vectors a cycle. Others count one. */
-#define ONE_A_CYCLE 1.65
-
 /* What an item takes: its pixels brought in pieces, and their products with a block of output channels. */
 typedef struct {
     double pixels, block;
@@ -174,7 +171,7 @@ double npc_implicit_gemm_cycles(const npc_plan *plan) {
     const double blocks = (double)npc_implicit_gemm_blocks(problem);
     /* More weights than a second-level cache holds come from the last one for every band. */
     const double bytes = weight_bytes(problem), read = bytes > WEIGHT_BYTES ? 0.05 * bytes : 0;
-    return ONE_A_CYCLE * ((double)bands_of(problem, &r) * (cycles.pixels + blocks * cycles.block + read) +
-                          fresh + 3000) +
-           npc_turning_cycles(plan, 0);
+    /* Fitted to problems on processors with two products of vectors a cycle, as cycles.c counts others there. */
+    return (double)bands_of(problem, &r) * (0.75 * cycles.pixels + 1.4 * blocks * cycles.block + read) +
+           1.5 * fresh + npc_turning_cycles(plan, 0) + 3000;
 }

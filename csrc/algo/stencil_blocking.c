@@ -22,10 +22,8 @@ enum {
     FEW_IMAGES = 4,           /* from so many on it is too much to read them again */
     STAGED = 2,               /* times the pixels of packed planes may be converted */
     ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
-    THREAD_WORK = 200 * 1000, /* and for waking a thread */
+    THREAD_CYCLES = 20000,    /* and waking a thread takes less than so many */
 };
-
-#define WORTH 0.75 /* of its cycles others must stay below: they are counted high for short kernels */
 
 _Static_assert(sizeof(npc_stencil_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
 
@@ -134,8 +132,11 @@ static double cycles_of(const npc_plan *plan) {
                          : columns.stride == 2
                              ? 175
                              : 500 + 0.4 * packed + 4 * outers * (double)(rows.output * rows.kernel);
-    return (double)problem->batch * (double)problem->output_channels * (double)npc_outer_outputs(problem) *
-           (double)npc_group_inputs(problem) * (begun + vectors * (tap * taps + 11));
+    const npc_core *core = npc_core_of(plan);
+    const double images = (double)problem->batch * (double)problem->output_channels *
+                          (double)npc_outer_outputs(problem) * (double)npc_group_inputs(problem);
+    const double vector = core->stencil.tap * tap * taps + core->stencil.vector * 11;
+    return images * (core->stencil.image * begun + vectors * vector);
 }
 
 const char *npc_stencil_worthwhile(const npc_plan *plan) {
@@ -144,7 +145,7 @@ const char *npc_stencil_worthwhile(const npc_plan *plan) {
     if (rows.output < FEW_ROWS && columns.kernel > MOST_WAITS && !takes_lines(plan))
         return "too few rows to sum at once";
     if (columns.stride > 1 && rows.kernel > MOST_STRIDED_ROWS) return "strided rows are better packed";
-    return WORTH * cycles_of(plan) < npc_direct_cycles(plan)
+    return npc_core_of(plan)->stencil.worth * cycles_of(plan) < npc_direct_cycles(plan)
                ? NULL
                : "pixels had better be packed for matrix products";
 }
@@ -176,8 +177,8 @@ void npc_stencil_prepare(npc_plan *plan) {
                          (double)npc_ceil_div(columns.output, recipe.band_columns);
     const double band_work = work / bands / (double)problem->output_channels;
     recipe.channels = npc_clamp((int64_t)(ITEM_WORK / band_work), 1, problem->output_channels);
-    if (work < (double)THREAD_WORK * plan->threads)
-        plan->threads = (int)npc_max(1, (int64_t)(work / THREAD_WORK));
+    const double share = cycles_of(plan) / THREAD_CYCLES;
+    if (share < plan->threads) plan->threads = (int)npc_max(1, (int64_t)share);
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
     recipe.interleaved = interleaved_rows(problem, recipe.band_rows);
     recipe.listed_rows = npc_round_up(

@@ -75,7 +75,7 @@ static npc_winograd_kind kind_of(const npc_plan *plan) {
     double least = 0;
     for (int i = 0; i < 4 && kinds[shape][i] != NPC_WINOGRAD_KINDS; i++) {
         if (npc_winograd_applicable(plan, kinds[shape][i])) continue;
-        const double cycles = npc_winograd_cycles(plan, kinds[shape][i]);
+        const double cycles = npc_winograd_kind_cycles(plan, kinds[shape][i]);
         if (least > 0 && cycles >= least) continue;
         least = cycles;
         best = kinds[shape][i];

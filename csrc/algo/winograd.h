@@ -127,6 +127,7 @@ NPC_INLINE int64_t npc_winograd_bands(const npc_problem *problem, const npc_wino
 /* winograd_blocking.c: how large the tiles of a kind would be cut, and rough cycles with vectors of this ISA. */
 npc_winograd_recipe npc_winograd_cut(const npc_plan *plan, npc_winograd_kind kind);
 double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind);
+double npc_winograd_kind_cycles(const npc_plan *plan, npc_winograd_kind kind); /* to choose between kinds */
 int64_t npc_winograd_thread_bytes(const npc_winograd_recipe *r);
 
 /* winograd_weights.c: weights in the order in which products read them,

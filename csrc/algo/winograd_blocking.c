@@ -231,7 +231,7 @@ static double row_cycles(const npc_plan *plan, const npc_winograd_recipe *r) {
     return turn + lanes * (columns.stride > 2 ? 3.5 * lanes * vectors : 4 * vectors + 2);
 }
 
-double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
+static double cycles_of(const npc_plan *plan, npc_winograd_kind kind, const npc_core *core) {
     npc_plan single = *plan;
     single.threads = 1;
     const npc_winograd_recipe r = npc_winograd_cut(&single, kind);
@@ -249,20 +249,32 @@ double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
     const double rows = (double)(r.images * ((r.rows - 1) * npc_winograd_down(&r) + npc_winograd_height(&r)));
     const double runs = taps * (double)npc_winograd_channel_blocks(problem, kind);
     const int merged = problem->groups < plan->problem.groups;
-    const double tap = merged ? 1.5 : 1.12, point = merged ? 18 : r.fused ? 7 : 11;
-    const double product = tiles * points * vectors * (tap * inputs * taps + point * runs);
-    const double transforms = tiles * points * (input_vectors + vectors) * 0.36 +
-                              bands * input_vectors * rows * row_cycles(&single, &r);
+    const npc_tile_cycles *tile = merged                     ? &core->winograd.merged
+                                  : r.fused                  ? &core->winograd.fused
+                                  : kind == NPC_WINOGRAD_2X2 ? &core->winograd.small
+                                                             : &core->winograd.large;
+    const double product = tiles * points * vectors * (tile->tap * inputs * taps + tile->point * runs);
+    const double transforms = tile->tile * tiles * points * (input_vectors + vectors) +
+                              tile->row * bands * input_vectors * rows * row_cycles(&single, &r);
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const double panels = (double)(shape->panels_down * shape->panels_across);
     const double bytes =
         panels * inputs * taps * vectors * lanes * (double)npc_compute_size(problem->compute);
-    /* Beyond the last cache reading weights takes its own time. */
-    const double read = r.fresh || bytes < NPC_LAST_CACHE ? 0 : beyond(bands * bytes / 6, product);
+    /* Beyond a cache reading weights takes its own time. */
+    const double read = r.fresh || bytes < core->winograd.most_bytes ? 0 : beyond(bands * bytes / 6, product);
     const double kernels = own * vectors * (double)problem->groups;
     const double fresh =
         plan->prepacked ? 0
                         : kernels * (6 * (double)npc_taps(problem) +
                                      taps * (double)npc_winograd_pieces(problem, kind) * (60 + 4 * panels));
-    return pieces * (product + transforms + read) + fresh + 3000;
+    return pieces * (product + transforms + read) + core->winograd.weights * fresh + core->winograd.begun;
+}
+
+double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {
+    return cycles_of(plan, kind, npc_core_of(plan));
+}
+
+/* Where two products are begun at once, too, these find the better tiles. */
+double npc_winograd_kind_cycles(const npc_plan *plan, npc_winograd_kind kind) {
+    return cycles_of(plan, kind, &npc_core_of_one_product);
 }

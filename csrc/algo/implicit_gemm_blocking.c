@@ -172,6 +172,6 @@ double npc_implicit_gemm_cycles(const npc_plan *plan) {
     /* More weights than a second-level cache holds come from the last one for every band. */
     const double bytes = weight_bytes(problem), read = bytes > WEIGHT_BYTES ? 0.05 * bytes : 0;
     /* Fitted to problems on processors with two products of vectors a cycle, as cycles.c counts others there. */
-    return (double)bands_of(problem, &r) * (0.75 * cycles.pixels + 1.4 * blocks * cycles.block + read) +
+    return (double)bands_of(problem, &r) * (0.75 * cycles.pixels + 1.25 * blocks * cycles.block + read) +
            1.5 * fresh + npc_turning_cycles(plan, 0) + 3000;
 }

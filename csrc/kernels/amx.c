@@ -130,23 +130,17 @@ static void weights(const npc_pieces_weights *run) {
 }
 
 /* Sums are tiles 0 to 3, `rows` 4 and 5 and `columns` 6 and 7: outputs and pixels or, where these are turned, the other way round. */
-#define MULTIPLY(column, first, second)                                                                      \
-    _tile_dpbf16ps(first, 4, column);                                                                        \
-    if (rows > 1) _tile_dpbf16ps(second, 5, column);
-
-/* One piece of the rows with the first `count` of the columns. */
-#define MULTIPLY_PIECE(i, count)                                                                             \
-    _tile_loadd(4, row + (i) * row_piece, row_bytes);                                                        \
-    if (rows > 1) _tile_loadd(5, row + (i) * row_piece + row_tile, row_bytes);                               \
-    NPC_UNROLL                                                                                               \
-    for (int p = 0; p < (count); p++) {                                                                      \
-        _tile_loadd(6, column + p * column_piece, ROW_BYTES);                                                \
-        MULTIPLY(6, 0, 2)                                                                                    \
-        if (columns > 1) {                                                                                   \
-            _tile_loadd(7, column + p * column_piece + column_tile, ROW_BYTES);                              \
-            MULTIPLY(7, 1, 3)                                                                                \
-        }                                                                                                    \
-    }
+#define LOAD_ROWS(piece)                                                                                     \
+    _tile_loadd(4, row + (piece) * row_piece, row_bytes);                                                    \
+    if (rows > 1) _tile_loadd(5, row + (piece) * row_piece + row_tile, row_bytes);
+#define LOAD_COLUMNS(piece)                                                                                  \
+    _tile_loadd(6, column + (piece) * column_piece, ROW_BYTES);                                              \
+    if (columns > 1) _tile_loadd(7, column + (piece) * column_piece + column_tile, ROW_BYTES);
+#define MULTIPLY                                                                                             \
+    _tile_dpbf16ps(0, 4, 6);                                                                                 \
+    if (rows > 1) _tile_dpbf16ps(2, 5, 6);                                                                   \
+    if (columns > 1) _tile_dpbf16ps(1, 4, 7);                                                                \
+    if (rows > 1 && columns > 1) _tile_dpbf16ps(3, 5, 7);
 
 NPC_INLINE void multiply(const npc_pieces_product *given, const int rows, const int columns) {
     enum { WEIGHT_PIECE = NPC_PIECES_STEP_BYTES / NPC_PIECES, SUM_ROW = 2 * ROW_BYTES };
@@ -166,9 +160,20 @@ NPC_INLINE void multiply(const npc_pieces_product *given, const int rows, const 
     for (int64_t s = 0; s < block.steps; s++, weight += NPC_PIECES_STEP_BYTES) {
         const char *pixel = block.pixels + block.offsets[s];
         const char *row = block.turned ? pixel : weight, *column = block.turned ? weight : pixel;
-        MULTIPLY_PIECE(0, 3)
-        MULTIPLY_PIECE(1, 2)
-        MULTIPLY_PIECE(2, 1)
+        /* From one product to the next either rows or columns stay: loads take most where another thread shares the core. */
+        LOAD_ROWS(0)
+        LOAD_COLUMNS(2)
+        MULTIPLY
+        LOAD_COLUMNS(1)
+        MULTIPLY
+        LOAD_ROWS(1)
+        MULTIPLY
+        LOAD_COLUMNS(0)
+        MULTIPLY
+        LOAD_ROWS(0)
+        MULTIPLY
+        LOAD_ROWS(2)
+        MULTIPLY
     }
     _tile_stored(0, sums, SUM_ROW);
     if (columns > 1) _tile_stored(1, sums + TILE, SUM_ROW);

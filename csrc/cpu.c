@@ -32,10 +32,10 @@ static int once(int *answer, int (*ask)(void)) {
 }
 
 static int pairs_products(void) {
-    const unsigned float16 = 1u << 23; /* leaf 7 */
+    const unsigned float16 = 1u << 23, tiles = 1u << 24; /* leaf 7 */
     unsigned a, b, c, d;
     return npc_cpu_has_avx512() && __builtin_cpu_is("intel") && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
-           (d & float16);
+           (d & (float16 | tiles));
 }
 
 int npc_cpu_pairs_products(void) {
@@ -65,7 +65,7 @@ int npc_cpu_has_avx2(void) { return supports(1u << 5, 0x6); }
 int npc_cpu_has_avx512(void) { return supports(1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6); }
 
 int npc_cpu_halves_vectors(void) { return 0; } /* unknown */
-int npc_cpu_pairs_products(void) { return 0; }
+int npc_cpu_pairs_products(void) { return 0; } /* unknown */
 
 #else
 

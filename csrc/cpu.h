@@ -9,7 +9,8 @@ int npc_cpu_has_amx(void); /* tiles of bfloat16 and AVX-512's conversions to it,
 
 /* Whether units of 256 bits take vectors of 512 in two steps, as those of AMD's Zen 4 do. */
 int npc_cpu_halves_vectors(void);
-/* Whether cores begin two products of 512 bits a cycle, as all of Intel's that know float16 do. */
+/* Whether cores begin two products of 512 bits a cycle, as those of Intel's Sapphire Rapids and later Xeons do. Older ones do in some
+ * models, which cannot be told. */
 int npc_cpu_pairs_products(void);
 
 /* Asks the system to let the process use tiles. It is for good, for all threads, and refused where one has too small a signal stack. */

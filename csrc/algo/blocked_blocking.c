@@ -259,6 +259,6 @@ double npc_blocked_cycles(const npc_plan *plan) {
     const double elements = outputs * reduction * (double)problem->groups;
     const double times = recipe.packs ? bands / merged / (double)problem->groups : 1;
     const double weights = plan->prepacked ? 0 : times * elements * (recipe.by_columns ? 2.2 : 0.9);
-    return products + core->blocked.packing * packing + core->blocked.weights * weights +
-           npc_weights_cycles(plan) + npc_turning_cycles(plan, NPC_BLOCKED_TURNS_TAPS) + core->blocked.begun;
+    return products + core->blocked.packing * packing + weights + npc_weights_cycles(plan) +
+           npc_turning_cycles(plan, NPC_BLOCKED_TURNS_TAPS) + core->blocked.begun;
 }

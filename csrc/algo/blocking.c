@@ -311,9 +311,9 @@ double npc_direct_cycles(const npc_plan *plan) {
     const double planes = (double)npc_group_inputs(problem) * (double)npc_outer_taps(problem);
     const double pixels = (double)blocking.split.blocks * plane_bytes(problem, &blocking) /
                           (double)npc_compute_size(problem->compute);
-    /* A single output has loads of its own. */
     const npc_core *core = npc_core_of(plan);
-    const double tap = panels ? core->direct.panel : core->direct.tap * (outputs > 1 ? 1.02 : 2.1);
+    /* A single output has loads of its own. */
+    const double tap = panels ? core->direct.panel : core->direct.tap * (outputs > 1 ? 1 : 2.06);
     const double rows = outputs + (panels ? (double)panel_filling(problem) : 0);
     const image_parts parts = parts_of(plan, &blocking);
     const double tile = TILE_SUM * plan->kernels->rows * plan->kernels->vectors;

@@ -18,18 +18,18 @@ typedef struct {
 typedef struct {
     double pixel[3]; /* to pack one: of neighbours, of every other, and of longer strides */
     struct {
-        double tap /* share */, panel, sums /* share */, image, begun;
+        double tap, panel, sums /* share */, image, begun;
     } direct;
     struct {
-        double tap, sums, packing, weights /* shares */, begun;
+        double tap, sums, packing /* shares */, begun;
     } blocked;
     struct {
         npc_tile_cycles large, small, fused, merged;
-        double weights /* share */, begun;
-        double most_bytes; /* of weights that are read beside the products */
+        double begun;
+        double free_bytes; /* of weights: reading so many costs nothing beside the products */
     } winograd;
     struct {
-        double tap, sums, pixels /* shares */, begun;
+        double sums, pixels /* shares */, begun;
     } inner;
     struct {
         double tap, vector, image; /* shares */

@@ -67,7 +67,7 @@ static const char *worthwhile(const npc_plan *plan) {
 
 static void prepare(npc_plan *plan) {
     npc_fft_recipe recipe;
-    const double share = npc_fft_cut(plan, HUGE_VAL, &recipe) / THREAD_CYCLES;
+    const double share = npc_core_of(plan)->fft * npc_fft_cut(plan, HUGE_VAL, &recipe) / THREAD_CYCLES;
     if (share < plan->threads) {
         plan->threads = (int)npc_max(1, (int64_t)share);
         npc_fft_cut(plan, HUGE_VAL, &recipe);

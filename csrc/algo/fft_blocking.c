@@ -107,7 +107,7 @@ static double waiting(const npc_plan *plan, const npc_fft_recipe *r) {
     return more < 0 ? 1 : more < 2 ? 1 + more / 2 : 2;
 }
 
-/* What follows counts cycles of a core with one product of vectors a cycle, as winograd_blocking.c does. */
+/* What follows counts cycles of a core with one product of vectors a cycle, of which npc_core.fft is the share of others. */
 static double store_cycles(const npc_fft_recipe *r) { return r->far ? 14 : 5; /* a pixel of LANES lines */ }
 
 static double stage_cycles(const npc_fft_recipe *r) {

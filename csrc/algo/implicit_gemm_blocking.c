@@ -109,10 +109,10 @@ static item_cycles cycles_of(const npc_problem *problem, const npc_implicit_gemm
     const double tiles = (double)npc_ceil_div(pixels, NPC_PIECES_TILE) / 2;
     const double half = npc_group_outputs(problem) <= NPC_PIECES_TILE ? 0.5 : 1;
     const double runs = (double)(r->band_rows * npc_ceil_div(r->band_columns, NPC_GEMM_BLOCK));
-    const double turn = (under.step > 1 ? 2 : 1.1) * elements + 7.5 * rows;
-    const item_cycles cycles = {
-        300 * blocks + (npc_implicit_gemm_turns(problem) ? turn : 0.65 * elements),
-        half * (tiles * (500 * (double)npc_implicit_gemm_steps(problem) + 75) + 14 * NPC_GEMM_BLOCK * runs)};
+    const double turn = (under.step > 1 ? 1.5 : 0.83) * elements + 5.6 * rows;
+    const item_cycles cycles = {225 * blocks + (npc_implicit_gemm_turns(problem) ? turn : 0.49 * elements),
+                                half * (tiles * (625 * (double)npc_implicit_gemm_steps(problem) + 94) +
+                                        17.5 * NPC_GEMM_BLOCK * runs)};
     return cycles;
 }
 
@@ -167,11 +167,11 @@ double npc_implicit_gemm_cycles(const npc_plan *plan) {
     const item_cycles cycles = cycles_of(problem, &r);
     const double weights =
         (double)problem->output_channels * (double)npc_group_inputs(problem) * (double)npc_taps(problem);
-    const double fresh = plan->prepacked ? 0 : weights * (npc_taps(problem) == 1 ? 1.7 : 2.2);
+    const double fresh = plan->prepacked ? 0 : weights * (npc_taps(problem) == 1 ? 2.55 : 3.3);
     const double blocks = (double)npc_implicit_gemm_blocks(problem);
     /* More weights than a second-level cache holds come from the last one for every band. */
     const double bytes = weight_bytes(problem), read = bytes > WEIGHT_BYTES ? 0.05 * bytes : 0;
     /* Fitted to problems on processors with two products of vectors a cycle, as cycles.c counts others there. */
-    return (double)bands_of(problem, &r) * (0.75 * cycles.pixels + 1.25 * blocks * cycles.block + read) +
-           1.5 * fresh + npc_turning_cycles(plan, 0) + 3000;
+    return (double)bands_of(problem, &r) * (cycles.pixels + blocks * cycles.block + read) + fresh +
+           npc_turning_cycles(plan, 0) + 3000;
 }

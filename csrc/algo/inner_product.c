@@ -150,11 +150,11 @@ double npc_inner_product_cycles(const npc_plan *plan) {
     /* Small tiles load more for each product. */
     const double product = plan->kernels->inner_columns < NPC_INNER_ROWS ? 1.4 : 0.98;
     const npc_core *core = npc_core_of(plan);
-    const double products = sums * (core->inner.tap * product * vectors + core->inner.sums * 10 * runs);
+    const double products = sums * (product * vectors + core->inner.sums * 10 * runs);
     const double bytes = groups * outputs * reduction * (double)size_of(problem);
     const double read = bands * fmax(npc_weights_cycles(plan), bytes / 14);
     const double gathered = gather_cycles(problem) * read_share(problem) * reduction + 7 * listed;
-    return fmax(products, core->inner.tap * read) + core->inner.pixels * groups * pixels * gathered +
+    return fmax(products, read) + core->inner.pixels * groups * pixels * gathered +
            npc_turning_cycles(plan, 0) + core->inner.begun;
 }
 

@@ -1,4 +1,5 @@
 /* How problems are cut for the stencil, and what that costs. */
+#include <math.h>
 #include <string.h>
 
 #include "cycles.h"
@@ -21,7 +22,7 @@ enum {
     MOST_STRIDED_ROWS = 7,    /* of a kernel: with more it pays to separate pixels beforehand */
     FEW_IMAGES = 4,           /* from so many on it is too much to read them again */
     STAGED = 2,               /* times the pixels of packed planes may be converted */
-    ITEM_WORK = 50 * 1000,    /* multiplications that pay for handing out an item */
+    ITEM_CYCLES = 8000,       /* pay for handing out an item */
     THREAD_CYCLES = 20000,    /* and waking a thread takes less than so many */
 };
 
@@ -169,16 +170,15 @@ void npc_stencil_prepare(npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = plan->kernels->lanes;
-    const double work = npc_multiplications(problem);
     npc_stencil_recipe recipe = {0};
     choose_band(plan, &recipe);
     const double bands = (double)problem->batch * (double)npc_outer_outputs(problem) *
                          (double)npc_ceil_div(rows.output, recipe.band_rows) *
                          (double)npc_ceil_div(columns.output, recipe.band_columns);
-    const double band_work = work / bands / (double)problem->output_channels;
-    recipe.channels = npc_clamp((int64_t)(ITEM_WORK / band_work), 1, problem->output_channels);
-    const double share = cycles_of(plan) / THREAD_CYCLES;
-    if (share < plan->threads) plan->threads = (int)npc_max(1, (int64_t)share);
+    const double cycles = cycles_of(plan), each = cycles / bands / (double)problem->output_channels;
+    recipe.channels = npc_clamp((int64_t)(ITEM_CYCLES / each), 1, problem->output_channels);
+    const double items = bands * (double)npc_ceil_div(problem->output_channels, recipe.channels);
+    plan->threads = (int)npc_clamp((int64_t)fmin(cycles / THREAD_CYCLES, items), 1, plan->threads);
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
     recipe.interleaved = interleaved_rows(problem, recipe.band_rows);
     recipe.listed_rows = npc_round_up(

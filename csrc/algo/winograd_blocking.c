@@ -261,13 +261,13 @@ static double cycles_of(const npc_plan *plan, npc_winograd_kind kind, const npc_
     const double bytes =
         panels * inputs * taps * vectors * lanes * (double)npc_compute_size(problem->compute);
     /* Beyond a cache reading weights takes its own time. */
-    const double read = r.fresh || bytes < core->winograd.most_bytes ? 0 : beyond(bands * bytes / 6, product);
+    const double read = r.fresh || bytes < core->winograd.free_bytes ? 0 : beyond(bands * bytes / 6, product);
     const double kernels = own * vectors * (double)problem->groups;
     const double fresh =
         plan->prepacked ? 0
                         : kernels * (6 * (double)npc_taps(problem) +
                                      taps * (double)npc_winograd_pieces(problem, kind) * (60 + 4 * panels));
-    return pieces * (product + transforms + read) + core->winograd.weights * fresh + core->winograd.begun;
+    return pieces * (product + transforms + read) + fresh + core->winograd.begun;
 }
 
 double npc_winograd_cycles(const npc_plan *plan, npc_winograd_kind kind) {

@@ -65,6 +65,15 @@ def test_more_threads_than_shares_of_the_work():
         assert made.tobytes() == npconv.conv2d(x, w, padding=1, groups=257).tobytes()
 
 
+@pytest.mark.skipif(not has_openmp(), reason="without OpenMP there is one thread")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_stencil_wakes_no_thread_without_an_item(channels):
+    """A channel of so small an image is one, and takes long enough to pay for two threads."""
+    x, w = numpy.ones((1, channels, 60, 60), "f"), numpy.ones((channels, 1, 21, 21), "f")
+    with npconv.options(backend="compiled", algorithm="stencil", num_threads=8):
+        assert npconv.explain(x, w, groups=channels).threads == channels
+
+
 @pytest.mark.parametrize("precision", ["fast", "strict"])
 def test_same_bits_when_npconv_chooses(backend, precision):
     for name in ("resnet50 3x3 128@28", "resnet50 3x3 512@7", "mobilenetv1 dw3x3 32@112", "wav 1-64 k400 s160",

@@ -313,7 +313,7 @@ double npc_direct_cycles(const npc_plan *plan) {
                           (double)npc_compute_size(problem->compute);
     const npc_core *core = npc_core_of(plan);
     /* A single output has loads of its own. */
-    const double tap = panels ? core->direct.panel : core->direct.tap * (outputs > 1 ? 1 : 2.06);
+    const double tap = panels ? core->direct.panel : core->direct.tap * (outputs > 1 ? 1 : 2.1 / 1.02);
     const double rows = outputs + (panels ? (double)panel_filling(problem) : 0);
     const image_parts parts = parts_of(plan, &blocking);
     const double tile = TILE_SUM * plan->kernels->rows * plan->kernels->vectors;

@@ -28,6 +28,7 @@ static void run_alone(int64_t items, npc_task *task, void *context) {
 #include <omp.h>
 
 #include "atomic.h"
+#include "core.h"
 
 /* A child's runtime has lost its threads, and would wait for them for ever. */
 static int forked;
@@ -83,9 +84,11 @@ void npc_parallel_for(int threads, int64_t items, npc_task *task, void *context)
         shares[i].next = items * i / count;
         shares[i].end = items * (i + 1) / count;
     }
+    const int core = npc_core_here();
 #pragma omp parallel num_threads(threads)
     {
         const int thread = omp_get_thread_num();
+        if (thread > 0) npc_core_leave(core, omp_get_num_threads());
         const unsigned before = flush_denormals();
         for (int i = 0; i < count; i++) run_share(&shares[(thread + i) % count], task, context, thread);
         restore_denormals(before);

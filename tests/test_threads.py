@@ -214,6 +214,38 @@ def test_threadpoolctl_limits_us(run_python):
     assert more[0] == more[1] - 1 > 0
 
 
+ON_ONE_CORE = """
+import os
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import numpy, npconv
+npconv.set_options(backend="compiled", num_threads=2)
+input, weight = numpy.ones((4, 32, 64, 64), "f"), numpy.ones((32, 32, 3, 3), "f")
+expected = npconv.conv2d(input, weight)
+cores = os.sched_getaffinity(0)
+
+def place(allowed):
+    for task in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(task), allowed)
+
+def allowed():
+    return [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+
+for turn in range(20):
+    for crowd in ({min(cores)}, cores):
+        place(crowd)
+        assert all((npconv.conv2d(input, weight) == expected).all() for call in range(3))
+        assert allowed() == [crowd, crowd], (allowed(), crowd)
+print("as before")
+"""
+
+
+@linux
+@pytest.mark.skipif(not has_openmp(), reason="built without OpenMP")
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="one core")
+def test_a_worker_that_leaves_its_callers_core_may_run_where_it_might_before(run_python):
+    assert run_python(ON_ONE_CORE).strip() == "as before"
+
+
 FORK = """
 import os, signal, sys, threading, warnings
 warnings.simplefilter("ignore")  # about forking a process with threads, which is the point

@@ -47,6 +47,7 @@ typedef struct {
 typedef struct {
     const char *image; /* the first pixel of the channel, were all of it there */
     int64_t row_stride;
+    int64_t next; /* bytes to those of the next channel, 0 where they are not there yet */
 } copy_source;
 
 /* Rows of one plane, or of two whose pixels alternate, as they lie, between rows of zeros above and below. */
@@ -65,6 +66,7 @@ static void copy_planes(const packer *p, char *target, copy_source source, int64
                            .from = npc_clamp(-column_start, 0, extent * step),
                            .to = npc_clamp(p->columns.input - column_start, 0, (extent - 1) * step + count),
                            .odd = (count - 1) * p->planes->plane,
+                           .next = source.next / p->size,
                            .step = step};
     if (high > low) p->copy(&rows);
     for (int i = 0; i < count; i++, target += p->planes->plane * p->size) {
@@ -106,7 +108,7 @@ static copy_source stage_image(const packer *p, char *stage, const char *image) 
     const region *r = &p->staged;
     const int64_t stride = p->packer.stride;
     const int joined = p->row_stride == r->columns * stride;
-    const copy_source source = {stage - (r->row * r->columns + r->column) * p->size, r->columns * p->size};
+    const copy_source source = {stage - (r->row * r->columns + r->column) * p->size, r->columns * p->size, 0};
     image += r->row * p->row_stride + r->column * stride;
     for (int64_t row = 0; row < (joined ? 1 : r->rows); row++)
         npc_load_part(stage + row * source.row_stride, p->input, p->problem->compute,
@@ -228,7 +230,8 @@ static void copy_listed(const packer *p, char *target, const char *pixels, int64
     const npc_planes_list *list = p->list;
     const int64_t count = channels * list->count, zeros = channels * list->zero_count;
     if (list->moves && channels == list->channels) {
-        p->kernels->move(list->move, list->moves, pixels, target);
+        p->kernels->move(list->move, list->moves, pixels, p->stages ? 0 : channels * p->input->channel_stride,
+                         target);
     } else if (p->native && p->size == sizeof(uint32_t)) {
         COPY_LISTED(uint32_t);
     } else if (p->native && p->size == sizeof(uint64_t)) {
@@ -265,8 +268,8 @@ static void zero_image(const packer *p, char *target, int64_t elements) {
 /* All planes of one channel's part at one outer tap. */
 static void pack_image(const packer *p, char *target, const char *image, int part) {
     long double stage[STAGE_BYTES / sizeof(long double)]; /* the best aligned */
-    const copy_source source =
-        p->stages ? stage_image(p, (char *)stage, image) : (copy_source){image, p->row_stride};
+    const copy_source source = p->stages ? stage_image(p, (char *)stage, image)
+                                         : (copy_source){image, p->row_stride, p->input->channel_stride};
     if (p->list && p->stages) {
         copy_listed(p, target, (char *)stage, 1);
         return;

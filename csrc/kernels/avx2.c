@@ -87,9 +87,11 @@ NPC_INLINE __m256i multiply64(__m256i a, __m256i b) {
     return _mm256_add_epi64(_mm256_mul_epu32(a, b), high);
 }
 
-static void move_words(const npc_move *moves, int64_t count, const char *source, char *target) {
+static void move_words(const npc_move *moves, int64_t count, const char *source, int64_t ahead,
+                       char *target) {
     __m256 found = _mm256_setzero_ps();
     for (const npc_move *move = moves; move < moves + count; target += move++->advance) {
+        NPC_PREFETCH(source + move->from + ahead);
         const __m256i places = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)move->places));
         const __m256 words = _mm256_loadu_ps((const float *)(source + move->from));
         found = _mm256_and_ps(found, _mm256_castsi256_ps(_mm256_set1_epi32(move->keep)));

@@ -60,9 +60,11 @@ NPC_INLINE void transpose_pd(__m512d *v) {
     }
 }
 
-static void move_words(const npc_move *moves, int64_t count, const char *source, char *target) {
+static void move_words(const npc_move *moves, int64_t count, const char *source, int64_t ahead,
+                       char *target) {
     __m512i found = _mm512_setzero_si512();
     for (const npc_move *move = moves; move < moves + count; target += move++->advance) {
+        NPC_PREFETCH(source + move->from + ahead);
         const __m512i places = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)move->places));
         const __m512i words = _mm512_loadu_si512(source + move->from);
         found = _mm512_and_si512(found, _mm512_set1_epi32(move->keep));

@@ -44,12 +44,15 @@
  *     target[r * extent + j] = source[r * source_stride + j * step]
  *   Elements of a source row outside [from, to) count as zeros, never read. For steps of 1, of 2 and, NULL where an ISA or type has
  *   none, up to NPC_COPY_STEPS. Of step 2, where `odd` is not 0, target[odd + r * extent + j] = source[r * source_stride + j * 2 + 1]
- *   too. Whole vectors are stored, so up to a vector less one element beyond the last row, but none between the two.
+ *   too. Whole vectors are stored, so up to a vector less one element beyond the last row, but none between the two. Elements further on
+ *   are asked for meanwhile, which need not exist: those at source + next, with which another copy goes on, or where `next` is 0 or rows
+ *   are many those of the next ones.
  *
  * move: of LANES elements in words of 32 bits, NULL where an ISA or type has none: for each move, in order,
  *     found[i] = (source + from)[places[i]] where places[i] >= 0, and found[i] & keep elsewhere,
  *   then the whole vector is stored at target, which goes on by `advance`. Places count words, as many as a vector has. Whole vectors
- *   are read and stored, so up to a vector less one element beyond the last.
+ *   are read and stored, so up to a vector less one element beyond the last. Those at source + ahead + from are asked for meanwhile,
+ *   and need not exist.
  *
  * panel[0][v - 1]: `tiles` tiles, one below the other, of panel_rows[v - 1] rows x v vectors of pixels from a panel under a single tap,
  *   NULL where an ISA or type gains nothing by it,
@@ -191,7 +194,7 @@ typedef struct {
     const void *source;
     void *target;
     int64_t count, extent, source_stride, from, to;
-    int64_t odd;
+    int64_t odd, next;
     int64_t step; /* read by the last kernel alone */
 } npc_copy;
 
@@ -206,7 +209,8 @@ typedef struct {
     int8_t places[NPC_MOVE_WORDS];
 } npc_move;
 
-typedef void npc_move_kernel(const npc_move *moves, int64_t count, const char *source, char *target);
+typedef void npc_move_kernel(const npc_move *moves, int64_t count, const char *source, int64_t ahead,
+                             char *target);
 
 typedef struct {
     const void *weights, *input;

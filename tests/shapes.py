@@ -148,4 +148,7 @@ VARIED = (
     Case((1, 2, 4, 3, 5, 4), (3, 2, 2, 2, 2, 2), padding=1, padding_mode="symmetric"),
     Case((1, 2, 20, 22), (2, 2, 11, 9), padding=((5, 5), (4, 4)), padding_mode="replicate"),
     Case((1, 5, 2, 23), (18, 5, 2, 9), padding=(1, 8), dilation=(1, 2)),
+    Case((2, 6, 7, 19), (6, 3, 1, 1), groups=2),
+    Case((1, 530, 35), (3, 530, 1)),
+    Case((1, 70, 2101), (5, 70, 1)),
 )

@@ -299,6 +299,14 @@ static image_parts parts_of(const npc_plan *plan, const npc_blocking *blocking) 
     return blocking->flat || blocking->panels ? joined : apart;
 }
 
+/* Under a single tap without borders, where plain input lies as planes would. */
+static int reads_in_place(const npc_problem *problem) {
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    return npc_taps(problem) == 1 && problem->parts == 1 && rows.before == 0 && columns.before == 0 &&
+           rows.stride == 1 && columns.stride == 1 && rows.output <= rows.input &&
+           columns.output <= columns.input;
+}
+
 double npc_direct_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     npc_plan single = *plan;
@@ -321,8 +329,10 @@ double npc_direct_cycles(const npc_plan *plan) {
         parts.vectors * 2 * outputs + parts.tiles * ceil(outputs / plan->kernels->rows) * tile;
     const double products =
         images * (parts.vectors * tap * rows * reduction + core->direct.sums * sums + core->direct.image);
-    const double packing =
-        panels ? 0 : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes) + 10 * reduction;
+    const double packing = panels ? 0
+                           : reads_in_place(problem)
+                               ? 10 * reduction
+                               : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes) + 10 * reduction;
     const double storing =
         blocking.flat && !panels ? 30 * images * outputs * (double)npc_rows(problem).output : 0;
     return products + packing + storing + npc_weights_cycles(plan) + npc_turning_cycles(plan, 0) +

@@ -13,8 +13,9 @@
  * split and sums wait in memory. A result's products are added in runs of up to RUN, and the runs' sums to each other, which
  * keeps the error of long reductions down; band, tiles and threads change nothing in that order.
  *
- * Pixels under a single tap are copied into panels where an ISA gains by it, those of a tile together: such a panel stays in the
- * first-level cache while weights go by, from which the rows of many channels would push each other out. */
+ * Pixels under a single tap are read where they lie, or with many output channels and where an ISA gains by it copied into panels, those
+ * of a tile together: such a panel stays in the first-level cache while weights go by, from which the rows of many channels would push
+ * each other out. */
 #include <string.h>
 
 #include "../activation.h"
@@ -64,7 +65,7 @@ static char *result_at(const npc_direct_item *item, int64_t m, int64_t row, int6
 }
 
 static const char *planes_at(const npc_direct_item *item, int64_t row, int64_t at) {
-    return item->packed + (row * item->planes.columns.extent + at) * item->job->size;
+    return item->pixels + (row * item->planes.columns.extent + at) * item->job->size;
 }
 
 /* Activates and stores the sums of one tile of one row. */
@@ -243,6 +244,70 @@ static void run_rows(const npc_direct_item *item, int64_t m0, int rows) {
     }
 }
 
+/* All tiles of a band, which read item->pixels, or those at one place. */
+static void run_tiles_of_rows(const npc_direct_item *item, const npc_direct_place *place) {
+    const int64_t tiles = npc_ceil_div(item->rows, item->job->plan->kernels->rows);
+    const npc_parts parts = npc_parts_of(item->rows, tiles);
+    for (int64_t i = 0; i < tiles; i++) {
+        const int64_t m0 = npc_part_start(parts, i);
+        const int rows = (int)(npc_part_start(parts, i + 1) - m0);
+        if (place)
+            run_at(item, m0, rows, place);
+        else
+            run_rows(item, m0, rows);
+    }
+}
+
+/* Whether the offsets must be listed: the band before this one had others. */
+static int lists_anew(npc_direct_item *item, int64_t index, int64_t rows, int64_t columns) {
+    const int64_t listed[3] = {index + 1, rows, columns};
+    if (memcmp(item->listed, listed, sizeof listed) == 0) return 0;
+    memcpy(item->listed, listed, sizeof listed);
+    return 1;
+}
+
+static void run_packed(npc_direct_item *item, const npc_planes_source *source, int64_t index) {
+    const npc_direct_job *job = item->job;
+    if (lists_anew(item, index, item->planes.rows.extent, item->planes.columns.extent))
+        npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
+    npc_planes_pack(source, &item->taps, &item->band, &item->planes, item->packed);
+    /* Sums of elements past the planes are thrown away, yet must not be slow ones. */
+    npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
+              job->plan->kernels->lanes * (job->plan->kernels->vectors + 1));
+    item->pixels = item->packed;
+    run_tiles_of_rows(item, NULL);
+}
+
+/* Under a single tap, with few output channels: packing would take longer than the products. As a vector may not reach beyond the input,
+ * the last one of all begins before its time, which computes some pixels twice. */
+static void run_where_they_lie(npc_direct_item *item, const npc_planes_source *source, int64_t index,
+                               const char *pixels) {
+    const npc_direct_job *job = item->job;
+    const int64_t stride = item->input.channel_stride, lanes = job->plan->kernels->lanes;
+    const int64_t columns = item->band.columns, last = npc_max(0, (item->reduction - 1) * stride);
+    const int fits = job->input_end - pixels - last >= (item->band.rows * columns + lanes) * job->size;
+    const int64_t whole = job->lead + (columns - job->lead) / lanes * lanes;
+    if (!fits && (item->band.rows > 1 || columns < lanes + job->lead || job->blocking->split.blocks > 1)) {
+        run_packed(item, source, index);
+        return;
+    }
+    if (lists_anew(item, index, 0, 0))
+        for (int64_t r = 0; r < item->reduction; r++) item->offsets[r] = r * (stride / job->size);
+    item->pixels = pixels;
+    item->band.columns = fits ? columns : whole;
+    run_tiles_of_rows(item, NULL);
+    if (item->band.columns == columns) return;
+    item->band.columns = columns;
+    const npc_direct_place end = {.rows = 1,
+                                  .at = columns - lanes,
+                                  .pixels = lanes,
+                                  .tiles = 1,
+                                  .vectors = 1,
+                                  .last = lanes,
+                                  .input = planes_at(item, 0, columns - lanes)};
+    run_tiles_of_rows(item, &end);
+}
+
 static void run_block(npc_direct_item *item, int64_t index) {
     const npc_direct_job *job = item->job;
     item->taps = npc_split_taps(job->problem, &job->blocking->split, index);
@@ -263,21 +328,11 @@ static void run_block(npc_direct_item *item, int64_t index) {
         npc_direct_run_panels(item, &source);
         return;
     }
-    const int64_t listed[3] = {index + 1, item->planes.rows.extent, item->planes.columns.extent};
-    if (memcmp(item->listed, listed, sizeof listed) != 0) { /* else the band before this one had the same */
-        npc_planes_offsets(job->problem, &item->taps, &item->planes, item->offsets);
-        memcpy(item->listed, listed, sizeof listed);
-    }
-    npc_planes_pack(&source, &item->taps, &item->band, &item->planes, item->packed);
-    /* Sums of elements past the planes are thrown away, yet must not be slow ones. */
-    npc_zeros(item->packed + item->planes.elements * job->size, job->problem->compute,
-              job->plan->kernels->lanes * (job->plan->kernels->vectors + 1));
-    const int64_t tiles = npc_ceil_div(item->rows, job->plan->kernels->rows);
-    const npc_parts rows = npc_parts_of(item->rows, tiles);
-    for (int64_t i = 0; i < tiles; i++) {
-        const int64_t m0 = npc_part_start(rows, i);
-        run_rows(item, m0, (int)(npc_part_start(rows, i + 1) - m0));
-    }
+    const char *in_place = npc_taps(problem) == 1 ? npc_direct_pixels_in_place(item) : NULL;
+    if (in_place)
+        run_where_they_lie(item, &source, index, in_place);
+    else
+        run_packed(item, &source, index);
 }
 
 static void place_workspace(npc_direct_item *item, int thread) {
@@ -325,6 +380,16 @@ static void run_item(void *context, int64_t index, int thread) {
     if (job->streams) job->plan->kernels->end_streams();
 }
 
+/* Behind the last byte of a tensor. */
+static const char *end_of(const npc_problem *problem, const npc_tensor *input) {
+    const int64_t channels = problem->groups * npc_group_inputs(problem);
+    int64_t last = npc_max(0, (problem->batch - 1) * input->batch_stride) +
+                   npc_max(0, (channels - 1) * input->channel_stride);
+    for (int a = 0; a < problem->spatial_axes; a++)
+        last += npc_max(0, (problem->axis[a].input - 1) * input->stride[a]);
+    return input->data + last + (int64_t)npc_scalar_size(input->scalar) * input->parts;
+}
+
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
                       char *workspace) {
     const npc_problem *problem = &plan->problem;
@@ -339,6 +404,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.column_bands = npc_ceil_div(npc_columns(problem).output, blocking.band_columns);
     job.chunks = npc_ceil_div(npc_group_outputs(problem), blocking.channels);
     job.size = size;
+    job.input_end = end_of(problem, &tensors->input);
     job.output_stride = tensors->output.channel_stride / size;
     job.scalar_size = (int64_t)npc_scalar_size(problem->scalar);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;

@@ -19,6 +19,7 @@ typedef struct {
     int activates;             /* by another function than the kernels' clip */
     int streams;               /* stores pass the caches by, */
     int64_t lead;              /* after so many pixels of a row */
+    const char *input_end;     /* what lies before it may be read */
 } npc_direct_job;
 
 /* One item of work: a band of one image, some output channels of one group. */
@@ -32,6 +33,7 @@ typedef struct {
     const char *weights;  /* first row of the item */
     int64_t rows;         /* of weights: output channels, twice as many for complex */
     char *packed, *panels, *sums, *bias;
+    const char *pixels; /* of the band, packed or where they lie */
     int64_t *offsets, *listed; /* and what they were listed for */
     /* The block of the reduction: its place in a row of weights, its elements, in how many runs. */
     int64_t first_weight, reduction, runs;
@@ -60,6 +62,9 @@ void npc_direct_prepare_tile(const npc_direct_item *item, const npc_direct_place
  * place; side by side they also want a single run. */
 void npc_direct_run_tile(const npc_direct_item *item, npc_gemm *tile, char *output, int64_t m0, int rows,
                          const npc_direct_place *place);
+
+/* Where the band's pixels follow one another in the input itself, or NULL. */
+const char *npc_direct_pixels_in_place(const npc_direct_item *item);
 
 /* All tiles of the item's band under a single tap, whose pixels are copied into panels. */
 void npc_direct_run_panels(npc_direct_item *item, const npc_planes_source *source);

@@ -37,8 +37,7 @@ typedef struct {
     char *pixels, *output;
 } panel;
 
-/* Where the band's pixels follow one another in the input itself, or NULL. */
-static const char *pixels_in_place(const npc_direct_item *item) {
+const char *npc_direct_pixels_in_place(const npc_direct_item *item) {
     const npc_problem *problem = item->job->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     const npc_tensor *input = &item->input;
@@ -166,7 +165,7 @@ void npc_direct_run_panels(npc_direct_item *item, const npc_planes_source *sourc
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t pixels = item->band.rows * item->band.columns, tile = kernels->vectors * kernels->lanes;
     const int64_t panels = npc_ceil_div(pixels, tile);
-    const char *in_place = pixels_in_place(item);
+    const char *in_place = npc_direct_pixels_in_place(item);
     const panel_band band = {.item = item,
                              .pixels = in_place ? in_place : item->packed,
                              .stride = in_place ? item->input.channel_stride / job->size : item->planes.plane,

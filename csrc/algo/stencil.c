@@ -25,6 +25,8 @@ enum {
     LINE = 64,                /* bytes of a cache's line */
     PAGE = 4 << 10,           /* bytes of a row that the processor follows by itself */
     ASKED_BYTES = 2 << 20,    /* of input that is not sure to be near */
+    FEW_VECTORS = 3,          /* of a row, which kernels of their size gain nothing by, */
+    FEW_HALF_VECTORS = 1,     /* or of every other pixel */
 };
 
 static void place_workspace(npc_stencil_item *item, int thread) {
@@ -94,10 +96,10 @@ static void run_vectors(npc_stencil_item *item, int64_t first, char *target, int
     npc_stencil *tile = &item->tile;
     const int64_t lanes = job->plan->kernels->lanes, vectors = npc_stencil_vectors(job, end - begin);
     const int64_t rest = begin + vectors * lanes - end,
-                  back = again && vectors > 1 && !job->streams ? rest : 0;
+                  back = again && vectors > 1 && !job->streams && !job->masks ? rest : 0;
     for (int64_t i = 0; i < vectors; i += tile->vectors) {
         const int64_t at = begin + i * lanes - (i + 1 == vectors ? back : 0);
-        tile->vectors = npc_stencil_list_lanes(item, at, vectors - i, back);
+        tile->vectors = job->masks ? vectors : npc_stencil_list_lanes(item, at, vectors - i, back);
         tile->back = tile->vectors > 1 && i + tile->vectors == vectors ? back : 0;
         tile->last = (int)(i + tile->vectors == vectors && !back ? lanes - rest : lanes);
         tile->at = job->reads_in_place ? at * job->columns.stride : at;
@@ -243,11 +245,20 @@ static void run_item(void *context, int64_t index, int thread) {
     if (job->streams) job->plan->kernels->end_streams();
 }
 
+/* Kernels of 3x3 set out for each row of tiles: rows of few vectors are not worth it. The width of a band must not decide. */
+static int takes_3x3(const npc_stencil_job *job, npc_stencil_kind kind, int64_t step) {
+    const int64_t few = kind == NPC_STENCIL_3X3 ? FEW_VECTORS : FEW_HALF_VECTORS;
+    return job->plan->kernels->stencil[kind][0] && job->columns.kernel == 3 && job->columns.dilation == 1 &&
+           job->columns.stride == step && job->columns.output > few * job->plan->kernels->lanes;
+}
+
 static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
     const int64_t step = job->reads_in_place ? job->columns.stride : 1, kernel = job->rows.kernel;
     const int shares =
         job->rows.stride == step && job->rows.dilation == job->recipe->interleaved && job->run_rows == kernel;
+    const npc_stencil_kind square = step == 2 ? NPC_STENCIL_HALF_3X3 : NPC_STENCIL_3X3;
     if (step == 2 && job->columns.dilation > 1) return NPC_STENCIL_HALF;
+    if (shares && kernel == 3 && takes_3x3(job, square, step)) return square;
     if (shares && kernel == 3) return step == 2 ? NPC_STENCIL_HALF_3 : NPC_STENCIL_3;
     if (shares && kernel == 5) return step == 2 ? NPC_STENCIL_HALF_5 : NPC_STENCIL_5;
     if (shares && kernel == 7 && step == 1) return NPC_STENCIL_7;
@@ -294,11 +305,12 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.turns = npc_turns(&source, recipe.phases);
     job.reads_in_place = !recipe.lines && npc_stencil_masks(problem) && (plain || job.stages);
     job.kernel = kernel_of(&job);
-    if (recipe.images > 1 && job.kernel == NPC_STENCIL_3 && job.reads_in_place && !job.stages &&
-        plan->kernels->stencil[NPC_STENCIL_3_IMAGES][0]) {
+    if (recipe.images > 1 && (job.kernel == NPC_STENCIL_3 || job.kernel == NPC_STENCIL_3X3) &&
+        job.reads_in_place && !job.stages && plan->kernels->stencil[NPC_STENCIL_3_IMAGES][0]) {
         job.images = recipe.images;
         job.kernel = NPC_STENCIL_3_IMAGES;
     }
+    job.masks = job.kernel == NPC_STENCIL_3X3 || job.kernel == NPC_STENCIL_HALF_3X3;
     job.plain_bias =
         problem->has_bias && npc_is_compute(tensors->bias.scalar, problem->compute) &&
         !tensors->bias.swapped &&

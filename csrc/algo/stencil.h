@@ -35,6 +35,7 @@ typedef struct {
     int64_t run_rows, run_columns; /* of a kernel at a time */
     int64_t images;   /* at a time */
     npc_stencil_kind kernel;
+    int masks; /* rows by their length, not by lists of lanes: the kernel is one of 3X3 */
     npc_channel_packer packer;
     int turns; /* all phases of a row at once */
     int reads_in_place; /* the input, or the rows that are converted as they lie */

@@ -86,6 +86,11 @@ void npc_stencil_list_columns(npc_stencil_item *item) {
         item->columns[c] = job->reads_in_place
                                ? first + c * axis->dilation
                                : c % phases->period * item->planes.plane + c / phases->period * phases->step;
+    /* No further than the band needs: rows outside the input are no longer. */
+    const int64_t reached = item->columns[0] +
+                            (item->band.columns - 1) * (job->reads_in_place ? axis->stride : 1) +
+                            (axis->kernel - 1) * axis->dilation + 1;
+    item->tile.end = job->reads_in_place ? npc_min(axis->input, reached) : reached;
     item->inside_from = job->reads_in_place ? ceil_steps(-first, axis->stride) : 0;
     item->inside_to = item->band.columns;
     if (job->reads_in_place)

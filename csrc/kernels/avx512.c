@@ -95,8 +95,8 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define LOAD_MASKED(p, mask) _mm512_maskz_loadu_ps(mask, p)
 #define EVEN(a, b) even_ps(a, b)
 #define ODD(a, b) odd_ps(a, b)
-#define NEXT_LANES(a, b)                                                                                     \
-    _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(b), _mm512_castps_si512(a), 1))
+#define NEXT_LANES(n, a, b)                                                                                  \
+    _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(b), _mm512_castps_si512(a), n))
 #define MIX_LOW(a, b) mix_low_ps(a, b)
 #define MIX_HIGH(a, b) mix_high_ps(a, b)
 #define TRANSPOSE(v) transpose_ps(v)
@@ -139,8 +139,8 @@ static void move_words(const npc_move *moves, int64_t count, const char *source,
 #define LOAD_MASKED(p, mask) _mm512_maskz_loadu_pd(mask, p)
 #define EVEN(a, b) even_pd(a, b)
 #define ODD(a, b) odd_pd(a, b)
-#define NEXT_LANES(a, b)                                                                                     \
-    _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(b), _mm512_castpd_si512(a), 1))
+#define NEXT_LANES(n, a, b)                                                                                  \
+    _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(b), _mm512_castpd_si512(a), n))
 #define MIX_LOW(a, b) mix_low_pd(a, b)
 #define MIX_HIGH(a, b) mix_high_pd(a, b)
 #define TRANSPOSE(v) transpose_pd(v)

@@ -22,6 +22,8 @@
  * - ANY takes any kernel; 3 and 5 take as many kernel rows with row_stride and row_dilation 1. The HALF ones read every
  *   other pixel, columns[c] + at + 2 * j, of 2 * LANES; HALF_3 takes as many kernel rows with row_stride 2,
  *   row_dilation 1 and columns that are neighbours.
+ * - 3X3 and HALF_3X3, NULL where an ISA or type has none, take kernels of that size whose columns are neighbours, else as 3 and HALF_3.
+ *   Pixels of a row before its first and from its `end`-th on are zeros, never read; from, to and back are not looked at.
  * - stencil_line, NULL where an ISA or type has none: a row of any number of vectors under a single kernel row. Pixels are read
  *   up to the next multiple of NPC_STENCIL_LINE vectors and one more; from and to are not looked at.
  * - from, to: NULL, or for every vector, mask_stride apart, and kernel column the lanes that lie inside the input; the others are
@@ -167,7 +169,7 @@ typedef struct {
     const int *from, *to;
     void *output;
     const void *bias;
-    int64_t at, vectors, back, mask_stride;
+    int64_t at, end, vectors, back, mask_stride;
     int64_t images, image_rows, kernel_rows, kernel_columns, row_stride, row_dilation, output_stride;
     int last;
     int accumulate;
@@ -187,6 +189,8 @@ typedef enum {
     NPC_STENCIL_HALF_3,
     NPC_STENCIL_HALF_5,
     NPC_STENCIL_3_IMAGES,
+    NPC_STENCIL_3X3,
+    NPC_STENCIL_HALF_3X3,
     NPC_STENCIL_KERNELS
 } npc_stencil_kind;
 

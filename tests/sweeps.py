@@ -204,6 +204,8 @@ def wide_paddings():
     yield Case((1, 70, 49), (40, 70, 300), padding=150, activation="silu")
     yield Case((1, 6, 500), (20, 6, 3), padding=((400, 0),), dilation=200)
     yield Case((1, 6, 30), (20, 6, 5), padding=30)
+    for stride in (1, 2):
+        yield Case((1, 2, 5, 70), (2, 1, 3, 3), stride=stride, padding=(2, 40), groups=2)
 
 
 def batches():

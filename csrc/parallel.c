@@ -27,8 +27,8 @@ static void run_alone(int64_t items, npc_task *task, void *context) {
 #ifdef _OPENMP
 #include <omp.h>
 
+#include "affinity.h"
 #include "atomic.h"
-#include "core.h"
 
 /* A child's runtime has lost its threads, and would wait for them for ever. */
 static int forked;
@@ -84,11 +84,11 @@ void npc_parallel_for(int threads, int64_t items, npc_task *task, void *context)
         shares[i].next = items * i / count;
         shares[i].end = items * (i + 1) / count;
     }
-    const int core = npc_core_here();
+    const int core = npc_affinity_core();
 #pragma omp parallel num_threads(threads)
     {
         const int thread = omp_get_thread_num();
-        if (thread > 0) npc_core_leave(core, omp_get_num_threads());
+        if (thread > 0) npc_affinity_leave(core, omp_get_num_threads());
         const unsigned before = flush_denormals();
         for (int i = 0; i < count; i++) run_share(&shares[(thread + i) % count], task, context, thread);
         restore_denormals(before);

@@ -93,6 +93,14 @@ static int takes_panels(const npc_plan *plan) {
            npc_group_outputs(problem) >= PANEL_OUTPUTS;
 }
 
+/* Whether it reads them where they lie, where input is plain: with few output channels packing takes longer than the products. */
+static int reads_in_place(const npc_problem *problem) {
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    return npc_taps(problem) == 1 && problem->parts == 1 && npc_group_outputs(problem) < PANEL_OUTPUTS &&
+           rows.before == 0 && columns.before == 0 && rows.stride == 1 && columns.stride == 1 &&
+           rows.output <= rows.input && columns.output <= columns.input;
+}
+
 /* Rows of weights that take as long as filling a panel. */
 static int64_t panel_filling(const npc_problem *problem) {
     const int strided = npc_rows(problem).stride > 1 || npc_columns(problem).stride > 1;
@@ -273,7 +281,7 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
 }
 
 npc_blocking npc_blocking_of(npc_plan *plan) {
-    npc_blocking blocking = {.panels = takes_panels(plan)};
+    npc_blocking blocking = {.panels = takes_panels(plan), .in_place = reads_in_place(&plan->problem)};
     choose_split(plan, &blocking);
     choose_rows(plan, &blocking);
     if (blocking.panels) even_panels(plan, &blocking);
@@ -299,14 +307,6 @@ static image_parts parts_of(const npc_plan *plan, const npc_blocking *blocking) 
     return blocking->flat || blocking->panels ? joined : apart;
 }
 
-/* Under a single tap without borders, where plain input lies as planes would. */
-static int reads_in_place(const npc_problem *problem) {
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    return npc_taps(problem) == 1 && problem->parts == 1 && rows.before == 0 && columns.before == 0 &&
-           rows.stride == 1 && columns.stride == 1 && rows.output <= rows.input &&
-           columns.output <= columns.input;
-}
-
 double npc_direct_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     npc_plan single = *plan;
@@ -330,7 +330,7 @@ double npc_direct_cycles(const npc_plan *plan) {
     const double products =
         images * (parts.vectors * tap * rows * reduction + core->direct.sums * sums + core->direct.image);
     const double packing = panels ? 0
-                           : reads_in_place(problem)
+                           : blocking.in_place
                                ? 10 * reduction
                                : bands * (npc_pixel_cycles(plan) * pixels + 30 * planes) + 10 * reduction;
     const double storing =

@@ -23,7 +23,8 @@ typedef struct {
     int64_t channels; /* output channels of an item */
     npc_split split;
     int64_t flat; /* tiles run over the ends of rows */
-    int64_t panels; /* pixels of a single tap are copied, a tile's together */
+    int64_t panels; /* pixels of a single tap are copied, a tile's together; */
+    int64_t in_place; /* or read where they lie, if they do like planes */
     int64_t plane_bytes, panel_bytes, offset_bytes, bias_bytes, sum_bytes; /* of a thread's workspace */
     int64_t sum_stride; /* elements from one output channel's waiting sums to the next */
 } npc_blocking;

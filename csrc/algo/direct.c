@@ -278,8 +278,8 @@ static void run_packed(npc_direct_item *item, const npc_planes_source *source, i
     run_tiles_of_rows(item, NULL);
 }
 
-/* Under a single tap, with few output channels: packing would take longer than the products. As a vector may not reach beyond the input,
- * the last one of all begins before its time, which computes some pixels twice. */
+/* As a vector may not reach beyond the input, the last one of all begins before its time, which computes some pixels twice; or its band is
+ * packed. */
 static void run_where_they_lie(npc_direct_item *item, const npc_planes_source *source, int64_t index,
                                const char *pixels) {
     const npc_direct_job *job = item->job;
@@ -298,6 +298,7 @@ static void run_where_they_lie(npc_direct_item *item, const npc_planes_source *s
     run_tiles_of_rows(item, NULL);
     if (item->band.columns == columns) return;
     item->band.columns = columns;
+    /* Of one vector: not streamed, so it may lie anywhere. */
     const npc_direct_place end = {.rows = 1,
                                   .at = columns - lanes,
                                   .pixels = lanes,
@@ -328,7 +329,7 @@ static void run_block(npc_direct_item *item, int64_t index) {
         npc_direct_run_panels(item, &source);
         return;
     }
-    const char *in_place = npc_taps(problem) == 1 ? npc_direct_pixels_in_place(item) : NULL;
+    const char *in_place = job->blocking->in_place ? npc_direct_pixels_in_place(item) : NULL;
     if (in_place)
         run_where_they_lie(item, &source, index, in_place);
     else

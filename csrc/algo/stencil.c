@@ -245,11 +245,13 @@ static void run_item(void *context, int64_t index, int thread) {
     if (job->streams) job->plan->kernels->end_streams();
 }
 
-/* Kernels of 3x3 set out for each row of tiles: rows of few vectors are not worth it. The width of a band must not decide. */
+/* Kernels of 3x3 set out for each row of tiles: rows of few vectors are not worth it. They sum by rows, the others by columns: threads,
+ * which cut bands, must not decide, nor sizes where sums are strict, nor layouts where others take several images. */
 static int takes_3x3(const npc_stencil_job *job, npc_stencil_kind kind, int64_t step) {
     const int64_t few = kind == NPC_STENCIL_3X3 ? FEW_VECTORS : FEW_HALF_VECTORS;
-    return job->plan->kernels->stencil[kind][0] && job->columns.kernel == 3 && job->columns.dilation == 1 &&
-           job->columns.stride == step && job->columns.output > few * job->plan->kernels->lanes;
+    return job->plan->kernels->stencil[kind][0] && !job->problem->strict && job->recipe->images == 1 &&
+           job->columns.kernel == 3 && job->columns.dilation == 1 && job->columns.stride == step &&
+           job->columns.output > few * job->plan->kernels->lanes;
 }
 
 static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
@@ -305,8 +307,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.turns = npc_turns(&source, recipe.phases);
     job.reads_in_place = !recipe.lines && npc_stencil_masks(problem) && (plain || job.stages);
     job.kernel = kernel_of(&job);
-    if (recipe.images > 1 && (job.kernel == NPC_STENCIL_3 || job.kernel == NPC_STENCIL_3X3) &&
-        job.reads_in_place && !job.stages && plan->kernels->stencil[NPC_STENCIL_3_IMAGES][0]) {
+    if (recipe.images > 1 && job.kernel == NPC_STENCIL_3 && job.reads_in_place && !job.stages &&
+        plan->kernels->stencil[NPC_STENCIL_3_IMAGES][0]) {
         job.images = recipe.images;
         job.kernel = NPC_STENCIL_3_IMAGES;
     }

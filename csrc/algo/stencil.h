@@ -43,7 +43,7 @@ typedef struct {
     int plain_bias; /* of compute type, aligned */
     int stores; /* into the result itself */
     int activates; /* by another function than the kernels' clip */
-    int streams; /* stores of the highest tiles pass the caches by, */
+    int streams; /* stores of the highest tiles, in 3X3 those of four rows, pass the caches by, */
     int64_t lead; /* after so many pixels of a row */
     int64_t asked; /* bytes of the next item's or channel's rows, whose memory is asked for meanwhile, */
     int64_t lines; /* so many lines of a cache for each tile */

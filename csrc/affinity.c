@@ -1,14 +1,15 @@
 #define _GNU_SOURCE /* cores and their sets */
 
-#include "core.h"
+#include "affinity.h"
 
 #if defined(__linux__)
 #include <sched.h>
 
-int npc_core_here(void) { return sched_getcpu(); }
+int npc_affinity_core(void) { return sched_getcpu(); }
 
-/* The system moves a thread at once from where it may not be; then it may be everywhere as before. */
-void npc_core_leave(int core, int threads) {
+/* The system moves a thread at once from where it may not be; then it may be wherever it might before. Linux keeps that as asked for by
+ * the thread itself: cores that its control group is given later are not for it. */
+void npc_affinity_leave(int core, int threads) {
     cpu_set_t before, without;
     if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core) return;
     if (sched_getaffinity(0, sizeof before, &before) != 0 || CPU_COUNT(&before) < threads) return;
@@ -20,8 +21,8 @@ void npc_core_leave(int core, int threads) {
 
 #else
 
-int npc_core_here(void) { return -1; }
+int npc_affinity_core(void) { return -1; }
 
-void npc_core_leave(int core, int threads) { (void)core, (void)threads; }
+void npc_affinity_leave(int core, int threads) { (void)core, (void)threads; }
 
 #endif

@@ -17,8 +17,12 @@ int npc_cpu_has_avx512(void) {
 /* Compilers know the family from these versions on; the one before Zen 4 in it has no AVX-512. */
 #if defined(__clang__) ? __clang_major__ >= 13 : __GNUC__ >= 11
 int npc_cpu_halves_vectors(void) { return npc_cpu_has_avx512() && __builtin_cpu_is("amdfam19h"); }
+int npc_cpu_is_zen_5(void) {
+    return npc_cpu_has_avx512() && __builtin_cpu_is("amd") && !npc_cpu_halves_vectors();
+}
 #else
 int npc_cpu_halves_vectors(void) { return 0; }
+int npc_cpu_is_zen_5(void) { return 0; }
 #endif
 
 /* Asking takes long, even the processor where the machine is virtual. answer: 0 before, then 1 for no and 2 for yes. */
@@ -65,6 +69,7 @@ int npc_cpu_has_avx2(void) { return supports(1u << 5, 0x6); }
 int npc_cpu_has_avx512(void) { return supports(1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6); }
 
 int npc_cpu_halves_vectors(void) { return 0; } /* unknown */
+int npc_cpu_is_zen_5(void) { return 0; } /* unknown */
 int npc_cpu_pairs_products(void) { return 0; } /* unknown */
 
 #else
@@ -72,6 +77,7 @@ int npc_cpu_pairs_products(void) { return 0; } /* unknown */
 int npc_cpu_has_avx2(void) { return 0; }
 int npc_cpu_has_avx512(void) { return 0; }
 int npc_cpu_halves_vectors(void) { return 0; }
+int npc_cpu_is_zen_5(void) { return 0; }
 int npc_cpu_pairs_products(void) { return 0; }
 
 #endif

@@ -113,6 +113,17 @@ def test_real_layers_keep_their_precision(backend, name, precision):
     assert not oracle.difference_rounded(result, data.expected, scale, 2e-6 if precision == "strict" else 1e-5)
 
 
+@pytest.mark.parametrize("stencil", [e for e in ENGINES if e.algorithm == "stencil"], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_strict_stencils_sum_alike_in_rows_of_any_length(stencil, stride):
+    """Fast ones need not: kernels of 3x3 are others for long rows."""
+    random = numpy.random.default_rng(0)
+    input, weight = (random.standard_normal(shape).astype("f") for shape in ((1, 4, 9, 201), (4, 1, 3, 3)))
+    with stencil.options(precision="strict"):
+        whole, part = (npconv.conv2d(pixels, weight, groups=4, stride=stride) for pixels in (input, input[..., :27]))
+    assert numpy.array_equal(whole[..., : part.shape[3]], part)
+
+
 @pytest.mark.parametrize(("size", "kernel"), [((5500,), (4000,)), ((20, 790), (3, 700))])
 def test_long_strict_sums(engine, size, kernel):
     """Of numbers that do not cancel, whose error grows with the length of what is summed at once."""

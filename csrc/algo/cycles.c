@@ -22,7 +22,7 @@
      .fft = fft_share}
 const npc_core npc_core_of_one_product = ONE_PRODUCT(0.78, 1, 1);
 static const npc_core half_vectors = ONE_PRODUCT(1, 1, 1);
-/* Two, but fits of all costs to 1,352 problems chose no better among others: only these three were worth it. */
+/* Two, but fits of all costs to 1,351 problems chose no better among others: only these three were worth it. */
 static const npc_core zen_5 = ONE_PRODUCT(0.95, 1.15, 1.2);
 /* Fitted to 1,350 problems in float32, each by every algorithm that takes it; panels by hand. What goes together in most problems, as rows
  * of pixels and tiles do, such a fit shares out at will: the sums are to be trusted, not the parts. */

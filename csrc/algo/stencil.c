@@ -94,12 +94,13 @@ static void run_vectors(npc_stencil_item *item, int64_t first, char *target, int
                         int again) {
     const npc_stencil_job *job = item->job;
     npc_stencil *tile = &item->tile;
+    const int whole_rows = npc_stencil_is_3x3(job->kernel);
     const int64_t lanes = job->plan->kernels->lanes, vectors = npc_stencil_vectors(job, end - begin);
     const int64_t rest = begin + vectors * lanes - end,
-                  back = again && vectors > 1 && !job->streams && !job->masks ? rest : 0;
+                  back = again && vectors > 1 && !job->streams && !whole_rows ? rest : 0;
     for (int64_t i = 0; i < vectors; i += tile->vectors) {
         const int64_t at = begin + i * lanes - (i + 1 == vectors ? back : 0);
-        tile->vectors = job->masks ? vectors : npc_stencil_list_lanes(item, at, vectors - i, back);
+        tile->vectors = whole_rows ? vectors : npc_stencil_list_lanes(item, at, vectors - i, back);
         tile->back = tile->vectors > 1 && i + tile->vectors == vectors ? back : 0;
         tile->last = (int)(i + tile->vectors == vectors && !back ? lanes - rest : lanes);
         tile->at = job->reads_in_place ? at * job->columns.stride : at;
@@ -247,8 +248,9 @@ static void run_item(void *context, int64_t index, int thread) {
 
 /* Kernels of 3x3 set out for each row of tiles: rows of few vectors are not worth it. They sum by rows, the others by columns: threads,
  * which cut bands, must not decide, nor sizes where sums are strict, nor layouts where others take several images. */
-static int takes_3x3(const npc_stencil_job *job, npc_stencil_kind kind, int64_t step) {
-    const int64_t few = kind == NPC_STENCIL_3X3 ? FEW_VECTORS : FEW_HALF_VECTORS;
+static int takes_3x3(const npc_stencil_job *job, npc_stencil_kind kind) {
+    const int64_t few = kind == NPC_STENCIL_3X3 ? FEW_VECTORS : FEW_HALF_VECTORS,
+                  step = kind == NPC_STENCIL_3X3 ? 1 : 2;
     return job->plan->kernels->stencil[kind][0] && !job->problem->strict && job->recipe->images == 1 &&
            job->columns.kernel == 3 && job->columns.dilation == 1 && job->columns.stride == step &&
            job->columns.output > few * job->plan->kernels->lanes;
@@ -260,7 +262,7 @@ static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
         job->rows.stride == step && job->rows.dilation == job->recipe->interleaved && job->run_rows == kernel;
     const npc_stencil_kind square = step == 2 ? NPC_STENCIL_HALF_3X3 : NPC_STENCIL_3X3;
     if (step == 2 && job->columns.dilation > 1) return NPC_STENCIL_HALF;
-    if (shares && kernel == 3 && takes_3x3(job, square, step)) return square;
+    if (shares && kernel == 3 && takes_3x3(job, square)) return square;
     if (shares && kernel == 3) return step == 2 ? NPC_STENCIL_HALF_3 : NPC_STENCIL_3;
     if (shares && kernel == 5) return step == 2 ? NPC_STENCIL_HALF_5 : NPC_STENCIL_5;
     if (shares && kernel == 7 && step == 1) return NPC_STENCIL_7;
@@ -312,7 +314,6 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         job.images = recipe.images;
         job.kernel = NPC_STENCIL_3_IMAGES;
     }
-    job.masks = job.kernel == NPC_STENCIL_3X3 || job.kernel == NPC_STENCIL_HALF_3X3;
     job.plain_bias =
         problem->has_bias && npc_is_compute(tensors->bias.scalar, problem->compute) &&
         !tensors->bias.swapped &&

@@ -35,7 +35,6 @@ typedef struct {
     int64_t run_rows, run_columns; /* of a kernel at a time */
     int64_t images;   /* at a time */
     npc_stencil_kind kernel;
-    int masks; /* rows by their length, not by lists of lanes: the kernel is one of 3X3 */
     npc_channel_packer packer;
     int turns; /* all phases of a row at once */
     int reads_in_place; /* the input, or the rows that are converted as they lie */
@@ -73,6 +72,11 @@ typedef struct {
 /* That so many elements take: no division, as a channel's work may be small. */
 NPC_INLINE int64_t npc_stencil_vectors(const npc_stencil_job *job, int64_t elements) {
     return (elements + job->plan->kernels->lanes - 1) >> job->lane_bits;
+}
+
+/* Those of 3x3 go by the length of a row, not by lists of lanes inside it. */
+NPC_INLINE int npc_stencil_is_3x3(npc_stencil_kind kind) {
+    return kind == NPC_STENCIL_3X3 || kind == NPC_STENCIL_HALF_3X3;
 }
 
 /* Kernels mask what lies outside the input. */

@@ -22,7 +22,7 @@
 enum {
     MOST_BYTES = 256 << 10, /* of an image with its borders, or of its sums: a second-level cache has both */
     MOST_MULTIPLIER = 4, /* output channels a group: each reads the pixels again */
-    THREAD_WORK = 60 * 1000, /* cycles that pay for waking one more thread */
+    THREAD_WORK = 20 * 1000, /* cycles that pay for waking one more thread */
     HEADER = 64, /* bytes of a thread's workspace for its flag */
 };
 

@@ -100,6 +100,8 @@ static double own_cycles(const npc_plan *plan) {
             4 * listed);
 }
 
+double npc_channelwise_cycles(const npc_plan *plan) { return applicable(plan) ? 0 : own_cycles(plan); }
+
 /* Blocks of channels are what threads share: an odd one keeps one of two waiting, whatever their number really is. */
 static double uneven(const npc_plan *plan, double cycles) {
     const int64_t blocks = plan->problem.batch * npc_ceil_div(plan->problem.groups, plan->kernels->lanes);

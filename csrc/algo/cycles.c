@@ -18,6 +18,7 @@
                   .free_bytes = NPC_LAST_CACHE},                                                             \
      .inner = {1, 1, 500},                                                                                   \
      .stencil = {1, 1, 1, 0.75},                                                                             \
+     .sliding = 1,                                                                                           \
      .channelwise = 1,                                                                                       \
      .fft = fft_share}
 const npc_core npc_core_of_one_product = ONE_PRODUCT(0.78, 1, 1);
@@ -37,6 +38,7 @@ static const npc_core two_products = {.pixel = {0.74, 0.7, 1.45},
                                                    .free_bytes = 3 << 18},
                                       .inner = {3.5, 1.1, 4000},
                                       .stencil = {0.7, 0.24, 1.32, 1},
+                                      .sliding = 0.65,
                                       .channelwise = 0.78,
                                       .fft = 0.88};
 

@@ -35,7 +35,7 @@ typedef struct {
         double tap, vector, image; /* shares */
         double worth; /* others must stay below: it is counted high for short kernels */
     } stencil;
-    double channelwise, fft; /* shares */
+    double sliding, channelwise, fft; /* shares */
 } npc_core;
 
 const npc_core *npc_core_of(const npc_plan *plan);
@@ -43,6 +43,7 @@ const npc_core *npc_core_of(const npc_plan *plan);
 extern const npc_core npc_core_of_one_product;
 
 double npc_stencil_cycles(const npc_plan *plan); /* 0 where it does not take the problem */
+double npc_channelwise_cycles(const npc_plan *plan); /* the same */
 double npc_direct_cycles(const npc_plan *plan);
 double npc_blocked_cycles(const npc_plan *plan);
 /* NULL, or why it does not take the problem. */

@@ -74,6 +74,12 @@
  *   in order of t, for a multiple of CHANNELWISE_PIXELS pixels; all of these are vectors, but starts and offsets, which count
  *   elements. Clip as above.
  *
+ * sliding[k][s]: depthwise results of `channels` images, input_step and output_step apart, under kernels of 3x3 and, NULL where registers
+ *   are too few, of 5x5, by strides of 1 and 2; NULL where an ISA or type has none,
+ *     output[m][j] = (bias or 0) + sum over r, c of weights[r][c] * input[m * s + r - before_rows][j * s + c - before_columns]
+ *   for m < output_rows and j < output_columns >= sliding_columns, in an order of its own. Kernels of channels follow one another, and so
+ *   do biases. Pixels outside rows and columns are zeros, never read; `zeros` are as many as columns. Clip as above.
+ *
  * inner[0]: up to INNER_ROWS rows of weights x up to inner_columns pixels, [1]: up to twice as many rows x half of the pixels; NULL
  *   where an ISA or type has none,
  *     output[m * row_step + j * column_step] += sum over r < count of weights[m * weight_stride + r] * pixels[j * pixel_stride + r]
@@ -365,6 +371,20 @@ typedef void npc_channelwise_kernel(const npc_channelwise *run);
 
 enum { NPC_CHANNELWISE_PIXELS = 8 };
 
+typedef struct {
+    const void *input, *weights, *zeros;
+    const void *bias; /* NULL: none */
+    void *output;
+    int64_t channels, input_step, output_step, input_row, output_row;
+    int64_t rows, columns, before_rows, before_columns, output_rows, output_columns;
+    int clip;
+    double low, high;
+} npc_sliding;
+
+typedef void npc_sliding_kernel(const npc_sliding *run);
+
+enum { NPC_SLIDING_MOST = 5 };
+
 /* What an ISA offers for one compute type: gemm[m - 1][v - 1] for m <= rows and v <= vectors, stencils of 1, 2, 4 ... rows
  * up to stencil_rows. */
 typedef struct {
@@ -385,6 +405,8 @@ typedef struct {
     void (*end_streams)(void); /* NULL where nothing is streamed */
     int dot_pair_taps; /* the most of two */
     npc_channelwise_kernel *channelwise;
+    npc_sliding_kernel *sliding[2][2]; /* of 3x3 and 5x5, by strides */
+    int sliding_columns; /* the fewest of a result */
     npc_inner_kernel *inner[2];
     int inner_columns; /* of inner[0], the most */
     npc_winograd winograd;

@@ -1,0 +1,130 @@
+"""Depthwise convolution by vectors that slide down images: rows of every length, bands, borders, layouts, types."""
+
+import itertools
+
+import numpy
+import pytest
+import shapes
+from engines import ENGINES, difference
+from test_layouts import LAYOUTS
+
+import npconv
+
+SLIDING = [engine for engine in ENGINES if engine.algorithm == "sliding"]
+
+# Vectors have 4 to 16 pixels: one, several, and a rest that goes back over those before it.
+WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 11, 15, 16, 17, 23, 31, 32, 33, 40, 65)
+KERNELS = ((3, 1), (3, 2), (5, 1), (5, 2))
+ROWS = (
+    shapes.Case((1, 3, 1 + width % 5, width), (3, 1, size, size), groups=3, stride=stride, padding=size // 2)
+    for width, (size, stride) in itertools.product(WIDTHS, KERNELS)
+)
+
+# (input, weight, arguments)
+PROBLEMS = [
+    ((2, 70, 6, 17), (70, 1, 3, 3), {"groups": 70, "padding": 1}),  # more channels than one item takes
+    ((1, 2, 130, 70), (2, 1, 5, 5), {"groups": 2, "padding": 2}),  # more rows than one item takes
+    ((1, 1, 190, 120), (1, 1, 3, 3), {"groups": 1, "padding": 1, "activation": ("clip", -3, 5)}),
+    ((1, 1, 250, 140), (1, 1, 5, 5), {"groups": 1, "padding": 2, "stride": 2, "activation": "silu"}),
+    ((2, 3, 9, 34), (9, 1, 3, 3), {"groups": 3, "padding": 1}),  # several outputs a channel
+    ((1, 1, 20, 20), (16, 1, 5, 5), {"groups": 1, "padding": 2}),
+    ((1, 4, 5, 18), (4, 1, 3, 3), {"groups": 4}),
+    ((1, 4, 3, 18), (4, 1, 3, 3), {"groups": 4, "padding": ((0, 4), (5, 0))}),
+    ((1, 4, 7, 40), (4, 1, 5, 5), {"groups": 4, "stride": 2, "padding": ((9, 0), (0, 30))}),
+    ((1, 4, 2, 3), (4, 1, 5, 5), {"groups": 4, "padding": 11}),  # windows that lie in the padding
+    ((2, 5, 6, 37), (5, 1, 3, 3), {"groups": 5, "padding": 2, "stride": 2, "activation": "relu"}),
+    ((1, 5, 6, 21), (5, 1, 3, 3), {"groups": 5, "padding": 1, "activation": "hardswish"}),
+]  # fmt: skip
+CASES = [*(shapes.Case(input, weight, **arguments) for input, weight, arguments in PROBLEMS), *ROWS]
+
+pytestmark = pytest.mark.usefixtures("plain_sums")
+
+
+@pytest.fixture(params=SLIDING, ids=str)
+def sliding(request):
+    return request.param
+
+
+def test_rows_bands_and_borders(sliding):
+    taken = 0
+    for case in CASES:
+        for dtype, threads in (("f", 1), ("f", 3), ("d", 2)):
+            data = shapes.shared_data(case, dtype)
+            assert not sliding.difference(case, data, num_threads=threads), (str(case), dtype, threads)
+            taken += sliding.conv(data.arrays, case.arguments()) is not None
+    assert taken > len(CASES)  # those of AVX2 leave out short rows and 5x5
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_images_of_any_layout(sliding, layout):
+    for index, case in enumerate(CASES[::2]):
+        data = shapes.shared_data(case, "fd"[index % 2])
+        done = sliding.conv((layout(data.input), *data.arrays[1:]), case.arguments(), num_threads=2)
+        assert not (done and difference(case, data, *done)), str(case)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_weights_of_any_layout(sliding, layout):
+    for case in CASES[::3]:
+        data = shapes.shared_data(case, "f")
+        done = sliding.conv((data.input, layout(data.weight), *data.arrays[2:]), case.arguments())
+        assert not (done and difference(case, data, *done)), str(case)
+
+
+def test_results_of_any_layout(sliding):
+    for index, case in enumerate(CASES):
+        data = shapes.shared_data(case, "fd"[index % 2])
+        wide = numpy.full((*data.expected.shape[:-1], 2 * data.expected.shape[-1]), 99, data.input.dtype)
+        part = slice(data.expected.shape[-1]) if index % 4 < 2 else slice(None, None, -2)
+        done = sliding.conv(data.arrays, case.arguments(), num_threads=2, out=wide[..., part])
+        assert not (done and difference(case, data, *done)), str(case)
+        wide[..., part] = 99
+        assert (wide == 99).all(), str(case)
+
+
+@pytest.mark.parametrize("dtype", ["b", "H", "i", "e", ">f", "g"])
+def test_images_of_any_type(sliding, dtype):
+    for case in CASES[:7]:
+        data = shapes.shared_data(case, "d")
+        image = abs(data.input).astype(dtype)
+        arguments = {**case.arguments(), "dtype": "d"}
+        done = sliding.conv((image, *data.arrays[1:]), arguments, num_threads=2)
+        same = sliding.conv((image.astype("d"), *data.arrays[1:]), arguments)
+        assert (done is None) == (same is None)
+        if done:
+            numpy.testing.assert_array_equal(done[1], same[1], str(case))
+
+
+@pytest.mark.parametrize("value", [numpy.nan, numpy.inf])
+@pytest.mark.parametrize("place", ["input", "weight"])
+def test_what_is_not_finite_stays_in_its_windows(sliding, place, value):
+    """Infinite weights make NaN of padding."""
+    for case in CASES:
+        if case.activation:
+            continue
+        data = shapes.shared_data(case, "f")
+        arrays = {"input": data.input.copy(), "weight": data.weight.copy()}
+        arrays[place].reshape(-1)[arrays[place].size // 2] = value
+        done = sliding.conv((*arrays.values(), *data.arrays[2:]), case.arguments())
+        with npconv.options(backend="numpy"):
+            expected = npconv.conv(*arrays.values(), *data.arrays[2:], **case.arguments())
+        for kind in (numpy.isnan, numpy.isposinf, numpy.isneginf):
+            assert done is None or numpy.array_equal(kind(done[1]), kind(expected)), str(case)
+
+
+def test_the_same_bits_on_any_number_of_threads(sliding):
+    for case in CASES[:4]:
+        data = shapes.shared_data(case, "f", exact=False)
+        results = [sliding.conv(data.arrays, case.arguments(), num_threads=threads) for threads in (1, 2, 5)]
+        assert len({done and done[1].tobytes() for done in results}) == 1, str(case)
+
+
+@pytest.mark.parametrize("sliding", [engine for engine in SLIDING if engine.isa in ("avx512", "avx2")], ids=str)
+def test_chosen_for_images_whose_rows_fill_vectors(sliding):
+    weight = numpy.ones((96, 1, 3, 3), "f")
+    with npconv.options(backend="compiled", isa=sliding.isa, precision="fast"):
+        chosen = {
+            size: npconv.explain(numpy.ones((1, 96, size, size), "f"), weight, padding=1, groups=96).algorithm
+            for size in (5, 14, 28, 56, 400)
+        }
+    assert chosen == {5: "channelwise", 14: "sliding", 28: "sliding", 56: "sliding", 400: "stencil"}

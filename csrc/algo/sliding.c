@@ -20,7 +20,7 @@
 
 enum {
     MOST_BYTES = 512 << 10, /* of an image */
-    MOST_SQUARE_BYTES = 48 << 10, /* where stencil.c has kernels of 3x3 that go along rows */
+    MOST_SQUARE_BYTES = 128 << 10, /* where stencil.c has kernels of 3x3 that go along rows */
     MOST_CHANNELS = 64, /* of an item */
     FEWEST_ROWS = 32, /* of a band: each begins with sums that are incomplete */
     ITEM_CYCLES = 8000, /* pay for handing out an item */

@@ -95,8 +95,15 @@ static void leave_unread_out(npc_problem *problem) {
     }
 }
 
+/* Of a single tap, which has none. */
+static void leave_dilations_out(npc_problem *problem) {
+    for (int a = 0; a < problem->spatial_axes; a++)
+        if (problem->axis[a].kernel == 1) problem->axis[a].dilation = 1;
+}
+
 npc_status npc_plan_make(npc_plan *plan, const char *wanted) {
     leave_unread_out(&plan->problem);
+    leave_dilations_out(&plan->problem);
     plan->given = plan->problem;
     plan->merged = npc_merge_axes(&plan->problem);
     return make_unmerged(plan, wanted);

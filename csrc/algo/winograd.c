@@ -151,7 +151,8 @@ static void place_workspace(npc_winograd_item *item, int thread) {
     item->transformed = item->weights + r->weight_bytes;
 }
 
-/* Bands in the order batch, group, row, column, outer pixels. */
+/* Bands in the order batch, group, row, column, outer pixels. Those of the phases of a dilation alternate, as their rows do in the image, or
+ * threads would write to the same lines of a cache. */
 static npc_winograd_item item_at(const npc_winograd_job *job, int64_t index) {
     const npc_problem *problem = job->problem;
     const npc_winograd_recipe *r = job->recipe;
@@ -159,7 +160,8 @@ static npc_winograd_item item_at(const npc_winograd_job *job, int64_t index) {
     npc_winograd_item item = {.job = job, .input = tensors->input, .output = tensors->output};
     item.outer = index % job->runs * r->run;
     item.column = (index /= job->runs) % job->column_bands * r->columns;
-    item.row = (index /= job->column_bands) % job->row_bands * r->rows;
+    const int64_t band = (index /= job->column_bands) % job->row_bands;
+    item.row = (band % job->phases * (job->row_bands / job->phases) + band / job->phases) * r->rows;
     item.group = (index /= job->row_bands) % problem->groups;
     const int64_t n = index / problem->groups * r->images;
     item.images = npc_min(r->images, problem->batch - n);
@@ -357,6 +359,7 @@ npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, co
     for (int64_t i = 0; i < pieces; i++)
         job.pieces[i] = npc_winograd_piece_of(problem, (npc_winograd_kind)r.kind, i);
     job.row_bands = npc_ceil_div(r.row_phases * r.tile_rows, r.rows);
+    job.phases = job.row_bands % r.row_phases == 0 ? r.row_phases : 1;
     job.column_bands = npc_ceil_div(r.tile_columns, r.columns);
     job.runs = npc_ceil_div(npc_outer_outputs(problem), r.run);
     job.size = (int64_t)npc_compute_size(problem->compute);

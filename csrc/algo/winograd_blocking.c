@@ -24,6 +24,7 @@ const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
 };
 
 #define PACK 16.0 /* tiles whose products take as long as writing all weights to memory */
+#define SUMS 8.0 /* input channels whose products take as long as what else is done for a point of a tile and an output */
 #define CROWD 0.25 /* how much longer tiles take in a band that fills its cache than in a small one */
 
 typedef struct {
@@ -32,6 +33,7 @@ typedef struct {
     int64_t vectors, blocks; /* vectors of input channels, blocks of output channels */
     /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
     double turn, gather, meeting;
+    double share; /* of products in a tile's time */
     double best, packed_bytes; /* the least time so far; all weights */
     int fits; /* the workspace of the best so far: one that does not is better than none */
     int64_t full; /* so many tiles are more than a cache holds */
@@ -114,7 +116,7 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     const double largest = crowd * (s->plan->threads == 1 ? mean : (double)tiles);
     /* Weights for more than one band are written first, by all threads. */
     const int fresh = may_be_fresh(s) && bands == problem->groups;
-    const double pack = s->plan->prepacked || fresh ? 0 : PACK * (double)problem->groups / s->plan->threads;
+    const double pack = s->plan->prepacked || fresh ? 0 : s->share * PACK * (double)problem->groups / s->plan->threads;
     const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), largest, gather);
     const int may_share = one_slice(s) && s->plan->threads > 1;
     const double together = may_share ? pack + time_together(s, bands, crowd * mean, gather) : alone;
@@ -194,15 +196,18 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
     r.slots = npc_outer_taps(problem);
     const int64_t vectors = r.vectors, outputs = npc_ceil_div(npc_group_outputs(problem), lanes);
     const int64_t inputs = npc_winograd_pieces(problem, kind) * npc_group_inputs(&given->problem);
-    const double tile = (double)(npc_winograd_points(&r) * inputs * outputs * r.slots);
+    const double products = (double)(npc_winograd_points(&r) * inputs * outputs * r.slots);
+    const double share = (double)(inputs * r.slots) / ((double)(inputs * r.slots) + SUMS);
+    const double tile = products / share;
     search s = {.plan = plan,
-                .packed_bytes = tile * (double)(lanes * size),
+                .packed_bytes = products * (double)(lanes * size),
                 .recipe = &r,
                 .vectors = vectors,
                 .blocks = npc_ceil_div(outputs, NPC_WINOGRAD_VECTORS),
                 .gather = 80 * (double)vectors / tile,
-                .meeting = 20000 / tile};
-    s.turn = (streams(&s) ? 10 : 1) + 2000 / tile;
+                .meeting = 20000 / tile,
+                .share = share};
+    s.turn = share * (streams(&s) ? 10 : 1) + 2000 / tile;
     choose_tiles(&s);
     r.run = choose_run(plan, &r);
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];

@@ -33,14 +33,10 @@ static void turn(const npc_gradient_item *item, const npc_gradient_rows *rows, i
     run.target_stride = width_at(item, first);
     run.source_stride = rows->channel_stride;
     for (int64_t v = 0; v < run.target_stride; v += lanes) {
-        const npc_block_rows part = {(const char *)run.source +
-                                         (first + v) * rows->channel_stride * job->size,
-                                     (char *)run.target + v * job->size,
-                                     run.places,
-                                     run.count,
-                                     run.source_stride,
-                                     run.target_stride,
-                                     (int)npc_min(lanes, item->outputs - first - v)};
+        npc_block_rows part = run;
+        part.source = (const char *)run.source + (first + v) * rows->channel_stride * job->size;
+        part.target = (char *)run.target + v * job->size;
+        part.channels = (int)npc_min(lanes, item->outputs - first - v);
         job->plan->kernels->block_weights(&part);
     }
 }

@@ -63,14 +63,11 @@ int64_t npc_blocked_elements(const npc_taps_block *taps) {
     return taps->channels * taps->outers * taps->rows * taps->columns;
 }
 
-static npc_blocked_flag skips(const npc_problem *problem, int64_t count, const void *weights) {
-    const npc_compute compute = problem->compute;
+/* By words of 32 bits, as that is quick; a double's lower half may look like what it is not, and costs time alone. */
+static npc_blocked_flag are_finite(npc_compute compute, int64_t count, const void *weights) {
     const uint32_t exponent = compute == NPC_COMPUTE_f32 ? 0x7f800000u : 0x7ff00000u;
     const uint32_t *words = weights;
     uint32_t found = 0;
-    if (npc_taps(problem) == 1) return 0; /* leaves out too little */
-    if (compute == NPC_COMPUTE_u32 || compute == NPC_COMPUTE_u64) return 1;
-    if (compute == NPC_COMPUTE_ld) return 0;
     count *= (int64_t)npc_compute_size(compute) / 4;
     for (int64_t i = 0; i < count; i++) found |= (words[i] & exponent) == exponent;
     return !found;
@@ -78,20 +75,26 @@ static npc_blocked_flag skips(const npc_problem *problem, int64_t count, const v
 
 npc_blocked_flag npc_blocked_pack_block(const npc_blocked_packer *packer, int64_t k, int64_t count,
                                         int vectors, char *target) {
-    npc_blocked_flag flag = 1;
     const npc_problem *problem = &packer->plan->problem;
     const npc_kernels *kernels = packer->plan->kernels;
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = kernels->lanes;
     const int side_by_side = !packer->plain && npc_weights_side_by_side(problem, packer->weight);
+    const npc_compute compute = problem->compute;
+    const int checks = compute == NPC_COMPUTE_f32 || compute == NPC_COMPUTE_f64;
+    /* A single tap leaves out too little. */
+    npc_blocked_flag flag = npc_taps(problem) > 1 && compute != NPC_COMPUTE_ld;
     for (int64_t run = 0; run < packer->recipe->split.blocks; run++) {
         const npc_taps_block taps = npc_split_taps(problem, &packer->recipe->split, run);
         const int64_t from = first_element(problem, &taps);
-        npc_block_rows rows = {
-            .places = packer->places, .count = npc_blocked_elements(&taps), .target_stride = vectors * lanes};
+        npc_block_rows rows = {.places = packer->places,
+                               .count = npc_blocked_elements(&taps),
+                               .target_stride = vectors * lanes,
+                               .checks = checks && flag};
         list_places(&taps, (int)packer->recipe->by_columns, packer->places);
         if (side_by_side) {
             rows.target = target;
             copy_outputs(packer, &taps, k, count, &rows);
+            if (rows.checks) flag = are_finite(compute, rows.count * vectors * lanes, target);
         }
         for (int v = 0; v < vectors && !side_by_side; v++) {
             const int64_t first = k + v * lanes;
@@ -107,9 +110,8 @@ npc_blocked_flag npc_blocked_pack_block(const npc_blocked_packer *packer, int64_
                 rows.source = packer->rows;
                 rows.source_stride = NPC_BLOCKED_RUN;
             }
-            kernels->block_weights(&rows);
+            if (!kernels->block_weights(&rows)) flag = 0;
         }
-        flag = flag && skips(problem, rows.count * vectors * lanes, target);
         target += rows.count * vectors * lanes * size;
     }
     return flag;
@@ -124,7 +126,6 @@ int64_t npc_blocked_flag_bytes(const npc_plan *plan) {
                              (int64_t)sizeof(npc_blocked_flag));
 }
 
-/* By words of 32 bits, as that is quick; a double's lower half may look like what it is not, and costs time alone. */
 enum { VECTOR_BYTES = 64 }; /* of any kernels: 16 floats, 4 long doubles */
 
 typedef struct {

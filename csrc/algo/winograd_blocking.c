@@ -24,7 +24,7 @@ const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
 };
 
 #define PACK 16.0 /* tiles whose products take as long as writing all weights to memory */
-#define SUMS 8.0 /* input channels whose products take as long as what else is done for a point of a tile and an output */
+#define SUMS 8.0 /* input channels whose products take as long as the rest for a point of a tile */
 #define CROWD 0.25 /* how much longer tiles take in a band that fills its cache than in a small one */
 
 typedef struct {
@@ -116,7 +116,8 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
     const double largest = crowd * (s->plan->threads == 1 ? mean : (double)tiles);
     /* Weights for more than one band are written first, by all threads. */
     const int fresh = may_be_fresh(s) && bands == problem->groups;
-    const double pack = s->plan->prepacked || fresh ? 0 : s->share * PACK * (double)problem->groups / s->plan->threads;
+    const double pack =
+        s->plan->prepacked || fresh ? 0 : s->share * PACK * (double)problem->groups / s->plan->threads;
     const double alone = pack + time_alone(s, bands * npc_min(pieces, s->plan->threads), largest, gather);
     const int may_share = one_slice(s) && s->plan->threads > 1;
     const double together = may_share ? pack + time_together(s, bands, crowd * mean, gather) : alone;

@@ -40,7 +40,7 @@
  * block_store: `channels` <= LANES rows of the result from sums of blocks, target[k * target_stride + p] =
  *     source[p * source_stride + k] for p < count; exactly those are written, and whole vectors read.
  * block_weights: rows of weights into blocks, target[places[r] * target_stride + k] = source[k * source_stride + r] for
- *     r < count and k < channels, and 0 for the other lanes.
+ *     r < count and k < channels, and 0 for the other lanes. Where it `checks`, returns whether all are finite.
  *
  * copy: `count` rows of `extent` pixels each, one after the other in the target:
  *     target[r * extent + j] = source[r * source_stride + j * step]
@@ -243,9 +243,11 @@ typedef struct {
     const int64_t *places;
     int64_t count, source_stride, target_stride;
     int channels;
+    int checks; /* read by block_weights alone */
 } npc_block_rows;
 
 typedef void npc_block_rows_kernel(const npc_block_rows *rows);
+typedef int npc_block_weights_kernel(const npc_block_rows *rows);
 
 typedef struct {
     const void *left, *right;
@@ -395,7 +397,8 @@ typedef struct {
     int pixels; /* block[p - 1][v - 1] for p <= pixels */
     npc_block_kernel *block[NPC_BLOCK_PIXELS][NPC_BLOCK_VECTORS];
     npc_block_kernel *block_half[NPC_BLOCK_PIXELS];
-    npc_block_rows_kernel *block_store, *block_weights;
+    npc_block_rows_kernel *block_store;
+    npc_block_weights_kernel *block_weights;
     npc_copy_kernel *copy[NPC_COPY_KERNELS]; /* steps 1, 2, more */
     npc_move_kernel *move;
     npc_panel_kernel *panel[2][NPC_GEMM_VECTORS]; /* [1]: and fills it */

@@ -128,11 +128,13 @@ static double cycles_of(const npc_plan *plan) {
     if (takes_lines(plan)) tap = 1.4;
     const double taps = (double)npc_taps(problem), outers = (double)npc_outer_taps(problem);
     const double vectors = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
-    const double packed = (double)rows.input * (double)columns.input * outers;
-    const double begun = columns.stride == 1 ? 130 + 5 * taps
-                         : columns.stride == 2
-                             ? 175
-                             : 500 + 0.4 * packed + 4 * outers * (double)(rows.output * rows.kernel);
+    /* Every phase of a row is packed by itself. */
+    const double packed = outers * (double)(rows.output * npc_min(rows.kernel, rows.stride));
+    const double row = 25 * (double)npc_min(columns.kernel, columns.stride) +
+                       (columns.stride > NPC_COPY_STEPS ? 3 : 1) * (double)columns.input;
+    const double begun = columns.stride == 1   ? 130 + 5 * taps
+                         : columns.stride == 2 ? 175
+                                               : 500 + packed * row;
     const npc_core *core = npc_core_of(plan);
     const double images = (double)problem->batch * (double)problem->output_channels *
                           (double)npc_outer_outputs(problem) * (double)npc_group_inputs(problem);

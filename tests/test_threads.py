@@ -335,3 +335,21 @@ def test_the_gil_stays_off(run_python):
 
 def test_every_engine_is_named_once():
     assert len(set(map(str, ENGINES))) == len(ENGINES)
+
+
+@pytest.mark.parametrize("engine", [e for e in ENGINES if e.algorithm == "winograd"], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        shapes.Case((2, 66, 73, 57), (80, 33, 3, 3), dilation=2, padding=2, groups=2),
+        shapes.Case((3, 130, 90, 31), (48, 130, 3, 3), dilation=(3, 2), padding=3),
+        shapes.Case((1, 64, 121, 40), (70, 64, 2, 2), dilation=5, padding=1),
+    ],
+    ids=str,
+)
+def test_bands_of_dilated_images_are_all_computed_once(engine, case):
+    """Several bands for each phase of the dilation, which alternate."""
+    data = shapes.shared_data(case, "f")
+    results = [engine.conv(data.arrays, case.arguments(), num_threads=threads) for threads in (1, 2, 3)]
+    assert not difference(case, data, *results[0])
+    assert len({done[1].tobytes() for done in results}) == 1

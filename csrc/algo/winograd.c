@@ -151,8 +151,8 @@ static void place_workspace(npc_winograd_item *item, int thread) {
     item->transformed = item->weights + r->weight_bytes;
 }
 
-/* Bands in the order batch, group, row, column, outer pixels. Those of the phases of a dilation alternate, as their rows do in the image, or
- * threads would write to the same lines of a cache. */
+/* Bands in the order batch, group, row, column, outer pixels. Those of the phases of a dilation alternate where each has as many, as their
+ * rows do in the image, or threads would write to the same lines of a cache. */
 static npc_winograd_item item_at(const npc_winograd_job *job, int64_t index) {
     const npc_problem *problem = job->problem;
     const npc_winograd_recipe *r = job->recipe;

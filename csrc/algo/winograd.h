@@ -44,7 +44,8 @@ typedef struct {
     char *workspace;
     npc_axis rows, columns; /* as pieces see them */
     npc_winograd_piece pieces[NPC_WINOGRAD_PIECES];
-    int64_t row_bands, column_bands, runs, phases;
+    int64_t row_bands, column_bands, runs;
+    int64_t phases; /* whose bands alternate */
     int64_t size, lanes;
 } npc_winograd_job;
 

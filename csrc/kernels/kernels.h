@@ -40,7 +40,7 @@
  * block_store: `channels` <= LANES rows of the result from sums of blocks, target[k * target_stride + p] =
  *     source[p * source_stride + k] for p < count; exactly those are written, and whole vectors read.
  * block_weights: rows of weights into blocks, target[places[r] * target_stride + k] = source[k * source_stride + r] for
- *     r < count and k < channels, and 0 for the other lanes. Where it `checks`, returns whether all are finite.
+ *     r < count and k < channels, and 0 for the other lanes. Where it `checks`, returns whether all are finite; integers are.
  *
  * copy: `count` rows of `extent` pixels each, one after the other in the target:
  *     target[r * extent + j] = source[r * source_stride + j * step]
@@ -77,7 +77,7 @@
  * sliding[k][s]: depthwise results of `channels` images, input_step and output_step apart, under kernels of 3x3 and, NULL where registers
  *   are too few, of 5x5, by strides of 1 and 2; NULL where an ISA or type has none,
  *     output[m][j] = (bias or 0) + sum over r, c of weights[r][c] * input[m * s + r - before_rows][j * s + c - before_columns]
- *   for m < output_rows and j < output_columns >= sliding_columns, in an order of its own. Kernels of channels follow one another, and so
+ *   for m < output_rows and j < output_columns >= sliding_columns, in order of r and c. Kernels of channels follow one another, and so
  *   do biases. Pixels outside rows and columns are zeros, never read; `zeros` are as many as columns. Clip as above.
  *
  * inner[0]: up to INNER_ROWS rows of weights x up to inner_columns pixels, [1]: up to twice as many rows x half of the pixels; NULL

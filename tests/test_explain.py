@@ -190,8 +190,10 @@ def test_algorithms_are_told_apart_by_their_bits(isa):
     """Each rounds in its own order: two that always gave the same bits would be one under two names."""
     bits = {engine.algorithm: [bits_of(engine, case) for case in TELLING] for engine in FORCED if engine.isa == isa}
     for one, two in itertools.combinations(bits, 2):
-        if {one, two} in ({"channelwise", "sliding"}, {"channelwise", "reference"} if isa == "scalar" else None):
-            continue  # both add one tap after the other, and round alike
+        if isa == "scalar" and {one, two} == {"channelwise", "reference"}:
+            continue  # both add one tap after the other, and round each product
+        if "sliding" in (one, two) and {one, two} & {"channelwise", "blocked", "direct"}:
+            continue  # so do these of a single channel, with fused products
         both = [pair for pair in zip(bits[one], bits[two], strict=True) if None not in pair]
         assert not both or any(a != b for a, b in both), (one, two)
 

@@ -64,7 +64,7 @@ static const char *applicable(const npc_plan *plan) {
     if (!plan->kernels->sliding[rows.kernel == 5][0]) return "registers are too few for kernels of 5x5";
     if (columns.output < plan->kernels->sliding_columns) return "rows do not fill a vector";
     if (problem->padding_mode != NPC_PADDING_ZEROS) return "only for padding by zeros";
-    if ((double)rows.input * (double)columns.input * size > MOST_BYTES ||
+    if (npc_channel_bytes(problem) > MOST_BYTES ||
         (double)rows.output * (double)columns.output * size > MOST_BYTES)
         return "images are not small";
     return NULL;
@@ -85,11 +85,11 @@ static double own_cycles(const npc_plan *plan) {
 }
 
 static const char *worthwhile(const npc_plan *plan) {
-    const double own = own_cycles(plan), stencil = npc_stencil_cycles(plan),
-                 turned = npc_channelwise_cycles(plan);
     if (npc_taps(&plan->problem) == 9 && plan->kernels->stencil[NPC_STENCIL_3X3][0] &&
         npc_channel_bytes(&plan->problem) > MOST_SQUARE_BYTES)
         return "rows are long enough to go along them";
+    const double own = own_cycles(plan), stencil = npc_stencil_cycles(plan),
+                 turned = npc_channelwise_cycles(plan);
     if (turned > 0 && turned < own) return "rows do not fill vectors";
     return own < (stencil > 0 ? stencil : npc_plain_cycles(plan))
                ? NULL
@@ -181,12 +181,17 @@ static void run_item(void *context, int64_t index, int thread) {
     if (problem->has_bias)
         npc_load_part(biases, bias, problem->compute, bias->data + first * bias->channel_stride,
                       bias->channel_stride, 0, channels);
+    int64_t group = first / job->outputs,
+            next = 0; /* the output channel of the item that begins another group */
     for (int64_t k = 0; k < channels; k += run.channels, result += output->channel_stride) {
         run.weights = weights + k * weight_bytes;
         run.bias = problem->has_bias ? biases + k * job->size : NULL;
-        run.input = pixels + (first + k) / job->outputs * input->channel_stride;
         run.output = job->stores ? result : sums;
-        if (!job->plain) run.input = convert_rows(job, &run, run.input, image);
+        if (k == next) {
+            run.input = pixels + group++ * input->channel_stride;
+            if (!job->plain) run.input = convert_rows(job, &run, run.input, image);
+            next = group * job->outputs - first;
+        }
         job->kernel(&run);
         if (job->activates || !job->stores) finish_rows(job, &run, result);
     }
@@ -209,9 +214,8 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.plain =
         npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
-    job.stores = npc_is_compute(problem->scalar, problem->compute) &&
-                 npc_column_stride(problem, &tensors->output) == job.size &&
-                 npc_counts_in_elements(problem, &tensors->output);
+    job.stores =
+        npc_lies_in_rows(problem, &tensors->output) && npc_counts_in_elements(problem, &tensors->output);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     npc_parallel_for(plan->threads, problem->batch * job.chunks * job.bands, run_item, &job);
     return NPC_OK;

@@ -75,13 +75,12 @@ class Prepared:
 def npconv_compiled(task: Task) -> Prepared:
     """A call on plain arrays, or a layer that packed its weights before."""
     npconv.set_options(num_threads=task.threads)
+    if task.mode == "layer":
+        layer = getattr(npconv, f"Conv{task.row.axes}d").from_weights(*task.arrays[1:], **task.settings)
+        return Prepared(partial(layer, task.arrays[0]), algorithm=layer.explain(task.arrays[0]).algorithm)
     call = by_npconv(task)
     if task.is_operation:
         return Prepared(call)
-    if task.mode == "layer":
-        layer = getattr(npconv, f"Conv{task.row.axes}d").from_weights(*task.arrays[1:], **task.settings)
-        call = partial(layer, task.arrays[0])
-    # A layer may choose otherwise than the call, and does not tell.
     return Prepared(call, algorithm=npconv.explain(*task.arrays, **task.settings).algorithm)
 
 

@@ -123,6 +123,54 @@ def test_same_arguments_and_errors_as_conv(backend):
         npconv.explain(image, weight, stride=1.5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "weight", "image", "settings"),
+    [
+        (npconv.Conv1d, (4, 3, 5), (2, 3, 9), {"stride": 2}),
+        (npconv.Conv2d, (8, 8, 3, 3), (8, 9, 9), {"padding": 1, "activation": "relu"}),
+        (npconv.Conv3d, (2, 1, 1, 2, 3), (1, 2, 5, 5, 5), {"groups": 2}),
+        (npconv.ConvTranspose2d, (3, 2, 3, 3), (1, 3, 9, 9), {"stride": 2, "padding": 1}),
+    ],
+)
+def test_layers_are_explained_as_what_was_forced(kind, weight, image, settings):
+    explain = npconv.explain_transpose if "Transpose" in kind.__name__ else npconv.explain
+    weight, image = numpy.ones(weight, "f"), numpy.ones(image, "f")
+    layer = kind.from_weights(weight, **settings)
+    for engine in FORCED:
+        with engine.options():
+            try:
+                expected = explain(image, weight, **settings)
+            except ValueError:
+                with pytest.raises(ValueError, match=engine.algorithm):
+                    layer.explain(image)
+            else:
+                plan = layer.explain(image)
+                assert (plan.algorithm, plan.isa) == (expected.algorithm, expected.isa)
+
+
+def test_what_a_layer_explains_is_what_it_runs(backend):
+    """Weights that are packed once may be worth another algorithm than those of a call."""
+    weight = numpy.random.default_rng(0).standard_normal((64, 64, 3, 3)).astype("f")
+    x = numpy.random.default_rng(1).standard_normal((1, 64, 4, 4)).astype("f")
+    layer = npconv.Conv2d.from_weights(weight, padding=1)
+    call, own = npconv.explain(x, weight, padding=1).algorithm, layer.explain(x).algorithm
+    assert (call != own) == (backend == "compiled")
+    assert not layer._weights.packed
+    result = layer(x)
+    with npconv.options(algorithm=own):
+        numpy.testing.assert_array_equal(result, npconv.conv2d(x, weight, padding=1))
+    with npconv.options(algorithm=call):
+        assert numpy.array_equal(result, npconv.conv2d(x, weight, padding=1)) == (call == own)
+
+
+def test_a_layer_checks_what_it_explains(backend):
+    layer = npconv.Conv2d(3, 4, 3, rng=0)
+    with pytest.raises(ValueError, match="conv2d: input has 2 channels"):
+        layer.explain(numpy.ones((1, 2, 9, 9), "f"))
+    with pytest.raises(ValueError, match=r"conv2d: out must have shape \(1, 4, 7, 7\)"):
+        layer.explain(numpy.ones((1, 3, 9, 9), "f"), out=numpy.ones(1, "f"))
+
+
 def test_explaining_writes_nothing(backend):
     out = numpy.full((1, 8, 18, 18), 7, "f")
     npconv.explain(*PLAIN, out=out)

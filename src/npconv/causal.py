@@ -136,9 +136,7 @@ class CausalConv1d(ConvolutionLayer):
         """How many inputs before the newest one are heard."""
         return int(self.weight.shape[2] - 1) * self._dilation
 
-    def __call__(  # type: ignore[override]
-        self, x: ArrayLike, state: ArrayLike | None = None
-    ) -> tuple[Array, Array]:
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None) -> tuple[Array, Array]:
         """The outputs for `x`, and the state for the piece after it."""
         weights, settings = self._weights, self._settings
         name, groups = type(self).__name__, settings[3]

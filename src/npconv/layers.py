@@ -24,7 +24,7 @@ from npconv.arguments import (
 )
 from npconv.backend import Calls, ExecutionPlan, remember_layer
 from npconv.docstrings import ending_with
-from npconv.functional import Call, Settings, prepare, run_call
+from npconv.functional import Call, Plan, Settings, explain_call, prepare, run_call
 from npconv.grad import prepare_input, prepare_weight
 from npconv.options import in_force
 from npconv.problem import Problem, build, check_grad_output
@@ -230,17 +230,6 @@ class ConvolutionLayer:
             bias = _frozen(bias)
         self._weights = Weights(current.weight, bias)
 
-    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
-        """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
-        weights = self._weights
-        result = weights.ready.again(in_force(), None, x, None, None, (), out)
-        if result is not None:
-            return result
-        call = self._prepare(x, weights, self._settings)
-        packed = weights.packed_for(call[0].plan, call[2])
-        remember_layer(weights.ready, call, packed)
-        return run_call(call, out, packed)
-
     def _prepare(self, x: ArrayLike, weights: Weights, settings: Settings) -> Call:
         return prepare(self._function, x, weights.weight, weights.bias, settings, None, True)
 
@@ -306,6 +295,35 @@ class ConvolutionLayer:
         return f"{type(self).__name__}({', '.join(text)})"
 
 
+class PlannedLayer(ConvolutionLayer):
+    """One whose call is a single convolution."""
+
+    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+        """The convolution of `x`, ``(N, C, *spatial)`` or ``(C, *spatial)``, written to `out` if that is given."""
+        weights = self._weights
+        result = weights.ready.again(in_force(), None, x, None, None, (), out)
+        if result is not None:
+            return result
+        call = self._prepare(x, weights, self._settings)
+        packed = weights.packed_for(call[0].plan, call[2])
+        remember_layer(weights.ready, call, packed)
+        return run_call(call, out, packed)
+
+    def explain(self, x: ArrayLike, out: Array | None = None) -> Plan:
+        """Tell how `x` would be computed under the options in force, without computing or packing anything.
+
+        As `npconv.explain` does of a call on plain arrays, whose algorithm may be another one: it would have to pack
+        its weights each time.
+
+        >>> import numpy, npconv
+        >>> layer = npconv.Conv2d(3, 16, kernel_size=3, rng=0)
+        >>> with npconv.options(backend="numpy"):
+        ...     layer.explain(numpy.zeros((1, 3, 32, 32), dtype=numpy.float32)).algorithm
+        'matmul'
+        """
+        return explain_call(self._prepare(x, self._weights, self._settings), out)
+
+
 def _frozen(array: Array) -> Array:
     """A view of it that NumPy refuses to unlock."""
     array.flags.writeable = False
@@ -340,7 +358,7 @@ called from many threads at once; it pickles and copies without what is packed. 
 
 
 @ending_with(_SHARED)
-class Conv1d(ConvolutionLayer):
+class Conv1d(PlannedLayer):
     """A layer over signals, `conv1d` with kernels of its own.
 
     >>> import numpy, npconv
@@ -353,7 +371,7 @@ class Conv1d(ConvolutionLayer):
 
 
 @ending_with(_SHARED)
-class Conv2d(ConvolutionLayer):
+class Conv2d(PlannedLayer):
     """A layer over images, `conv2d` with kernels of its own.
 
     >>> import numpy, npconv
@@ -368,7 +386,7 @@ class Conv2d(ConvolutionLayer):
 
 
 @ending_with(_SHARED)
-class Conv3d(ConvolutionLayer):
+class Conv3d(PlannedLayer):
     """A layer over volumes, `conv3d` with kernels of its own.
 
     >>> import numpy, npconv

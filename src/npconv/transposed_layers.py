@@ -18,14 +18,14 @@ from npconv.arguments import (
 from npconv.docstrings import ending_with
 from npconv.functional import Call, Settings, prepare, run_call
 from npconv.grad import conjugate, prepare_weight
-from npconv.layers import PARAMETERS, ConvolutionLayer, Weights
+from npconv.layers import PARAMETERS, PlannedLayer, Weights
 from npconv.problem import Problem
 from npconv.transposed import prepare_transposed
 
 Layer = TypeVar("Layer", bound="_ConvTranspose")
 
 
-class _ConvTranspose(ConvolutionLayer):
+class _ConvTranspose(PlannedLayer):
     _channels = "C, K/groups"
 
     def __init__(

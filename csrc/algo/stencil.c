@@ -24,7 +24,8 @@ enum {
     LISTED_PLANES = 4,        /* that pay for listing their pixels */
     LINE = 64,                /* bytes of a cache's line */
     PAGE = 4 << 10,           /* bytes of a row that the processor follows by itself */
-    ASKED_BYTES = 2 << 20,    /* of input that is not sure to be near */
+    ASKED_BYTES = 2 << 20,    /* of input that is not sure to be near, */
+    ADDED_BYTES = 4 << 20,    /* and where channels are added up */
     FEW_VECTORS = 3,          /* of a row, which kernels of their size gain nothing by, */
     FEW_HALF_VECTORS = 1,     /* or of every other pixel */
 };
@@ -137,6 +138,16 @@ static void finish_band(const npc_stencil_item *item) {
     }
 }
 
+/* The band's rows of the next input channel, in memory that is only asked for. */
+static void ask_after(npc_stencil_item *item, int64_t channel) {
+    const npc_stencil_job *job = item->job;
+    const npc_axis *rows = &job->rows;
+    const int64_t stride = item->input.channel_stride, row = item->band.row * rows->stride - rows->before;
+    item->next = item->input.data + npc_max(0, row) * npc_row_stride(job->problem, &item->input) +
+                 channel * stride + (channel + 1 < job->inputs ? stride : item->onward);
+    item->lines = job->asked / LINE;
+}
+
 static void run_band(npc_stencil_item *item, int64_t k) {
     const npc_stencil_job *job = item->job;
     const npc_problem *problem = job->problem;
@@ -154,6 +165,7 @@ static void run_band(npc_stencil_item *item, int64_t k) {
     int64_t channel = 0, tap = 0;
     for (int64_t i = 0; i < images; i += tile->images) {
         tile->images = npc_min(job->images, images - i);
+        if (item->asks) ask_after(item, i);
         for (int64_t place = 0; place < tile->images; place++) {
             npc_stencil_list_rows(item, channel, tap, place);
             if (++tap == job->outer_taps) {
@@ -197,13 +209,6 @@ static void prepare_tile(npc_stencil_item *item) {
     tile->high = job->problem->activation_b;
 }
 
-/* Of the band, in memory that is only asked for. */
-static const char *first_row(const npc_stencil_item *item) {
-    const npc_axis *rows = &item->job->rows;
-    return item->input.data + npc_max(0, item->band.row * rows->stride - rows->before) *
-                                  npc_row_stride(item->job->problem, &item->input);
-}
-
 /* Items in the order batch, outer pixel, output channels, row band, column band. */
 static void run_item(void *context, int64_t index, int thread) {
     const npc_stencil_job *job = context;
@@ -227,21 +232,24 @@ static void run_item(void *context, int64_t index, int thread) {
     char *output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride;
     const int64_t stride = tensors->input.channel_stride;
     const int64_t end = npc_min(chunk + recipe->channels, problem->output_channels);
-    int64_t group = chunk / job->outputs,
+    int64_t group = chunk / job->outputs, first = group * job->inputs,
             next = (group + 1) * job->outputs; /* of which next is the first channel */
+    item.asks = job->asked > 0;
     for (int64_t k = chunk; k < end; k++) {
         if (k == next) {
             group++;
             next += job->outputs;
+            item.asks = job->asked > 0;
         }
         item.input.data = tensors->input.data + n * tensors->input.batch_stride +
                           group * job->inputs * tensors->input.channel_stride;
         item.output = output + k * tensors->output.channel_stride;
-        /* The next channel's, or after the last one those of the first channel's next band. */
-        const int goes_on = k + 1 < end || job->row_bands == 1;
-        item.next = first_row(&item) + (goes_on ? stride : job->asked - (k - chunk) * stride);
-        item.lines = job->asked / LINE;
+        /* After the last channel those of the first one's next band. */
+        item.onward = next < end || job->row_bands == 1
+                          ? stride
+                          : job->asked - ((group + 1) * job->inputs - 1 - first) * stride;
         run_band(&item, k);
+        item.asks = 0; /* the group's others read the same */
     }
     if (job->streams) job->plan->kernels->end_streams();
 }
@@ -269,15 +277,16 @@ static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
     return step == 2 ? NPC_STENCIL_HALF : NPC_STENCIL_ANY;
 }
 
-/* Channels by themselves, whose short rows lie close to each other, but together fill a cache. */
+/* Channels whose short rows lie close to each other, but together fill a cache. */
 static int asks(const npc_stencil_job *job) {
     const npc_problem *problem = job->problem;
     const int64_t stride = npc_row_stride(problem, &job->tensors->input);
-    return job->reads_in_place && !job->stages && job->inputs * job->outer_taps * job->outputs == 1 &&
-           npc_outer_outputs(problem) == 1 && job->column_bands == 1 && stride > 0 &&
-           stride <= npc_min(2 * job->columns.input * job->size, PAGE) &&
+    const int adds = job->inputs > 1;
+    return job->reads_in_place && !job->stages && job->outer_taps == 1 && npc_outer_outputs(problem) == 1 &&
+           job->column_bands == 1 && stride > 0 &&
+           stride <= npc_min(2 * job->columns.input * job->size, adds ? PAGE / 2 - 1 : PAGE) &&
            (double)(problem->batch * problem->input_channels) * (double)(job->rows.input * stride) >=
-               ASKED_BYTES;
+               (adds ? ADDED_BYTES : ASKED_BYTES);
 }
 
 static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const void *weights,
@@ -328,8 +337,11 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
                   job.inputs * job.outer_taps == job.images &&
                   npc_streams(problem, plan->kernels, &tensors->output, &job.lead);
     if (asks(&job)) {
-        job.asked = npc_min(recipe.band_rows * job.rows.stride, job.rows.input) *
-                    npc_row_stride(problem, &tensors->input);
+        const int64_t stride = npc_row_stride(problem, &tensors->input);
+        const int64_t under =
+            (recipe.band_rows - 1) * job.rows.stride + (job.rows.kernel - 1) * job.rows.dilation + 1;
+        job.onward = npc_min(recipe.band_rows * job.rows.stride, job.rows.input) * stride;
+        job.asked = npc_min(under, job.rows.input) * stride;
         job.lines = job.asked / LINE / npc_ceil_div(recipe.band_rows, plan->kernels->stencil_rows) + 1;
     }
     npc_parallel_for(plan->threads,

@@ -13,7 +13,9 @@ enum {
     SHORT_KERNEL = 64,        /* with so many columns: lists are short */
     MOST_IMAGES = 16,         /* summed at once: their rows under a vector stay in a first-level cache */
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
-    BAND_BYTES = 24 << 10,    /* of input under a band: a first-level cache */
+    BAND_BYTES = 24 << 10,    /* of packed input under a band: a first-level cache; */
+    PLAIN_BAND_BYTES = 96 << 10, /* of plain rows, which are asked for */
+    SHARED_BANDS = 2,         /* for each thread, where there are few channels */
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
     FEW_ROWS = 4,             /* of output, a dilation apart: with fewer, each vector waits for its sums; */
     MOST_WAITS = 15,          /* up to so many columns of a kernel others go on meanwhile */
@@ -43,22 +45,6 @@ static double band_bytes(const npc_plan *plan, int64_t band_rows, int64_t band_c
            (double)npc_compute_size(plan->problem.compute);
 }
 
-static void choose_band(const npc_plan *plan, npc_stencil_recipe *recipe) {
-    const int64_t lanes = plan->kernels->lanes, most = plan->kernels->stencil_rows;
-    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
-    const int64_t cuts = npc_ceil_div(columns.output, BAND_COLUMNS);
-    recipe->band_columns = npc_min(npc_round_up(npc_ceil_div(columns.output, cuts), lanes), columns.output);
-    recipe->band_rows = rows.output;
-    while (recipe->band_rows > most && band_bytes(plan, recipe->band_rows, recipe->band_columns) > BAND_BYTES)
-        recipe->band_rows = npc_round_up(recipe->band_rows / 2, most);
-    while (recipe->band_rows > 1 &&
-           band_bytes(plan, recipe->band_rows, recipe->band_columns) > MOST_BAND_BYTES)
-        recipe->band_rows = npc_ceil_div(recipe->band_rows, 2);
-    while (recipe->band_columns > lanes &&
-           band_bytes(plan, recipe->band_rows, recipe->band_columns) > MOST_BAND_BYTES)
-        recipe->band_columns = npc_round_up(recipe->band_columns / 2, lanes);
-}
-
 /* Rows under a single kernel row are padded and summed one by one, many vectors at once, where that pays for the padding: where
  * they are few, or long, and so is the kernel. */
 static int takes_lines(const npc_plan *plan) {
@@ -73,6 +59,29 @@ static int takes_lines(const npc_plan *plan) {
     const int64_t few = columns.stride == 1 ? 4 : bytes > SHORT_BYTES ? 6 : 1;
     if (rows.output < FEW_ROWS) return columns.stride > 2 || columns.kernel > few;
     return columns.stride == 1 && columns.kernel > (npc_exceeds_caches(&plan->problem) ? FEW_LINE_TAPS : 6);
+}
+
+/* If they are plain: others are packed, or converted. */
+static int reads_plain_rows(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
+    return npc_stencil_masks(problem) && !takes_lines(plan) && npc_is_compute(problem->scalar, problem->compute);
+}
+
+static void choose_band(const npc_plan *plan, npc_stencil_recipe *recipe) {
+    const int64_t lanes = plan->kernels->lanes, most = plan->kernels->stencil_rows;
+    const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
+    const int64_t cuts = npc_ceil_div(columns.output, BAND_COLUMNS);
+    recipe->band_columns = npc_min(npc_round_up(npc_ceil_div(columns.output, cuts), lanes), columns.output);
+    const double bytes = reads_plain_rows(plan) ? PLAIN_BAND_BYTES : BAND_BYTES;
+    recipe->band_rows = rows.output;
+    while (recipe->band_rows > most && band_bytes(plan, recipe->band_rows, recipe->band_columns) > bytes)
+        recipe->band_rows = npc_round_up(recipe->band_rows / 2, most);
+    while (recipe->band_rows > 1 &&
+           band_bytes(plan, recipe->band_rows, recipe->band_columns) > MOST_BAND_BYTES)
+        recipe->band_rows = npc_ceil_div(recipe->band_rows, 2);
+    while (recipe->band_columns > lanes &&
+           band_bytes(plan, recipe->band_rows, recipe->band_columns) > MOST_BAND_BYTES)
+        recipe->band_columns = npc_round_up(recipe->band_columns / 2, lanes);
 }
 
 /* Under dilated kernels every `dilation`-th row is an image of its own, whose kernel is not dilated. */
@@ -168,16 +177,24 @@ static int64_t images_at_once(const npc_problem *problem) {
     return npc_rows(problem).kernel == 3 ? npc_min(npc_outer_taps(problem), MOST_IMAGES) : 1;
 }
 
+static double bands_of(const npc_problem *problem, const npc_stencil_recipe *recipe) {
+    return (double)problem->batch * (double)npc_outer_outputs(problem) *
+           (double)npc_ceil_div(npc_rows(problem).output, recipe->band_rows) *
+           (double)npc_ceil_div(npc_columns(problem).output, recipe->band_columns);
+}
+
 void npc_stencil_prepare(npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = plan->kernels->lanes;
     npc_stencil_recipe recipe = {0};
+    const double cycles = cycles_of(plan);
     choose_band(plan, &recipe);
-    const double bands = (double)problem->batch * (double)npc_outer_outputs(problem) *
-                         (double)npc_ceil_div(rows.output, recipe.band_rows) *
-                         (double)npc_ceil_div(columns.output, recipe.band_columns);
-    const double cycles = cycles_of(plan), each = cycles / bands / (double)problem->output_channels;
+    while (recipe.band_rows > plan->kernels->stencil_rows &&
+           bands_of(problem, &recipe) * (double)problem->output_channels <
+               SHARED_BANDS * fmin(cycles / THREAD_CYCLES, plan->threads))
+        recipe.band_rows = npc_round_up(recipe.band_rows / 2, plan->kernels->stencil_rows);
+    const double bands = bands_of(problem, &recipe), each = cycles / bands / (double)problem->output_channels;
     recipe.channels = npc_clamp((int64_t)(ITEM_CYCLES / each), 1, problem->output_channels);
     const double items = bands * (double)npc_ceil_div(problem->output_channels, recipe.channels);
     plan->threads = (int)npc_clamp((int64_t)fmin(cycles / THREAD_CYCLES, items), 1, plan->threads);

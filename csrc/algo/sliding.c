@@ -20,7 +20,6 @@
 
 enum {
     MOST_BYTES = 512 << 10, /* of an image */
-    MOST_SQUARE_BYTES = 128 << 10, /* where stencil.c has kernels of 3x3 that go along rows */
     MOST_CHANNELS = 64, /* of an item */
     FEWEST_ROWS = 32, /* of a band: each begins with sums that are incomplete */
     ITEM_CYCLES = 8000, /* pay for handing out an item */
@@ -76,7 +75,7 @@ static double channel_cycles(const npc_plan *plan) {
     const double vectors = (double)npc_ceil_div(columns.output, plan->kernels->lanes);
     const double loads = rows.kernel == 3 ? (rows.stride == 1 ? 1 : 9) : (rows.stride == 1 ? 4.5 : 14);
     const double begun = (double)(rows.kernel / rows.stride) / 2; /* rows of sums */
-    return npc_core_of(plan)->sliding *
+    return npc_core_of(plan)->sliding.cycles *
            (12 + vectors * ((double)rows.output + begun) * ((double)npc_taps(&plan->problem) + loads));
 }
 
@@ -84,10 +83,16 @@ static double own_cycles(const npc_plan *plan) {
     return channel_cycles(plan) * (double)plan->problem.batch * (double)plan->problem.output_channels;
 }
 
+/* Of images that are not better left to kernels of stencil.c that go along rows. */
+static double most_bytes(const npc_plan *plan) {
+    const npc_core *core = npc_core_of(plan);
+    if (npc_taps(&plan->problem) == 9)
+        return plan->kernels->stencil[NPC_STENCIL_3X3][0] ? core->sliding.square_bytes : MOST_BYTES;
+    return npc_columns(&plan->problem).stride == 1 ? core->sliding.large_bytes : MOST_BYTES;
+}
+
 static const char *worthwhile(const npc_plan *plan) {
-    if (npc_taps(&plan->problem) == 9 && plan->kernels->stencil[NPC_STENCIL_3X3][0] &&
-        npc_channel_bytes(&plan->problem) > MOST_SQUARE_BYTES)
-        return "rows are long enough to go along them";
+    if (npc_channel_bytes(&plan->problem) > most_bytes(plan)) return "rows are long enough to go along them";
     const double own = own_cycles(plan), stencil = npc_stencil_cycles(plan),
                  turned = npc_channelwise_cycles(plan);
     if (turned > 0 && turned < own) return "rows do not fill vectors";

@@ -64,7 +64,8 @@ static int takes_lines(const npc_plan *plan) {
 /* If they are plain: others are packed, or converted. */
 static int reads_plain_rows(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    return npc_stencil_masks(problem) && !takes_lines(plan) && npc_is_compute(problem->scalar, problem->compute);
+    return npc_stencil_masks(problem) && !takes_lines(plan) &&
+           npc_is_compute(problem->scalar, problem->compute);
 }
 
 static void choose_band(const npc_plan *plan, npc_stencil_recipe *recipe) {

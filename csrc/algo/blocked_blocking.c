@@ -1,3 +1,5 @@
+#include <math.h>
+
 #include "blocked.h"
 
 #include "cycles.h"
@@ -9,7 +11,7 @@ enum {
     PLANE_BYTES = 448 << 10,     /* of packed planes */
     MOST_WEIGHT_BYTES = 3 << 20, /* of a block packed for use at once */
     SHARED_BANDS = 8,            /* from so many on weights are packed once for all */
-    THREAD_WORK = 300 * 1000,    /* multiplications that pay for waking one more thread */
+    THREAD_CYCLES = 20000,       /* pay for waking one more thread */
     MERGED_PIXELS = 64,          /* of an image that shares a band with others; */
     FEW_PIXELS = 12,             /* of one whose outer padding counts then, */
     POINT_PIXELS = 2,            /* or that is packed for it alone */
@@ -171,8 +173,7 @@ static void share_among_threads(npc_plan *plan, npc_blocked_recipe *recipe) {
     const npc_problem *problem = &plan->problem;
     const int64_t height = npc_rows(problem).output, outputs = npc_group_outputs(problem);
     const int64_t block = plan->kernels->lanes * NPC_BLOCK_VECTORS;
-    const double work = npc_multiplications(problem) / THREAD_WORK;
-    const int64_t threads = work < plan->threads ? npc_max(1, (int64_t)work) : plan->threads;
+    const int64_t threads = plan->threads;
     recipe->channels = outputs;
     int64_t bands = bands_of(problem, recipe);
     if (threads > 1 && bands % threads && bands < 8 * threads) {
@@ -201,6 +202,10 @@ int64_t npc_blocked_line(const npc_plan *plan, const npc_blocked_recipe *recipe)
 }
 
 npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
+    /* No more threads than the problem is worth waking. */
+    if (plan->threads > 1)
+        plan->threads = (int)npc_clamp((int64_t)fmin(npc_blocked_cycles(plan) / THREAD_CYCLES, plan->threads),
+                                       1, plan->threads);
     const npc_problem *problem = &plan->problem;
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
     npc_blocked_recipe recipe = {.by_columns = npc_blocked_by_columns(plan)};

@@ -22,7 +22,7 @@ enum {
     SUM_BYTES = 512 << 10,    /* of sums that wait in memory for a split reduction */
     STORE_WORK = 40,          /* products as dear as storing a row of a tile by way of the workspace */
     BAND_COLUMNS = 960,       /* wider images are cut */
-    THREAD_WORK = 300 * 1000, /* multiplications that pay for waking one more thread */
+    THREAD_CYCLES = 20000,    /* pay for waking one more thread */
 };
 
 static void reduction_sizes(const npc_problem *problem, int64_t sizes[NPC_SPLIT_LEVELS]) {
@@ -180,17 +180,11 @@ static int64_t count_bands(const npc_problem *problem, const npc_blocking *block
            npc_ceil_div(npc_columns(problem).output, blocking->band_columns);
 }
 
-/* Threads that a problem of this size is worth waking. */
-static int64_t worthy_threads(const npc_plan *plan) {
-    const double work = npc_multiplications(&plan->problem) / THREAD_WORK;
-    return work < plan->threads ? npc_max(1, (int64_t)work) : plan->threads;
-}
-
 /* About so many bands of an image, in a number that gives every thread as many: up to a third fewer, or more of them. */
 static int64_t even_bands(const npc_plan *plan, int64_t bands) {
     const npc_problem *problem = &plan->problem;
     const int64_t images = problem->batch * problem->groups * npc_outer_outputs(problem);
-    const int64_t threads = worthy_threads(plan), fewer = bands / threads * threads;
+    const int64_t threads = plan->threads, fewer = bands / threads * threads;
     if (bands == 1 || images % threads == 0) return bands;
     return fewer > 0 && 2 * bands <= 3 * fewer ? fewer : npc_round_up(bands, threads);
 }
@@ -210,7 +204,7 @@ static void even_panels(const npc_plan *plan, npc_blocking *blocking) {
 static int are_uneven(const npc_plan *plan, const npc_blocking *blocking, int64_t channels) {
     const npc_problem *problem = &plan->problem;
     const int64_t lanes = plan->kernels->lanes, filling = panel_filling(problem);
-    const int64_t bands = npc_ceil_div(count_bands(problem, blocking), worthy_threads(plan));
+    const int64_t bands = npc_ceil_div(count_bands(problem, blocking), plan->threads);
     const double band = (double)npc_ceil_div(blocking->band_rows * blocking->band_columns, lanes);
     const double image =
         ceil((double)npc_rows(problem).output * (double)npc_columns(problem).output / (double)lanes);
@@ -227,7 +221,7 @@ static void choose_items(npc_plan *plan, npc_blocking *blocking) {
     const double size = (double)npc_compute_size(problem->compute);
     const double weight_bytes =
         (double)outputs * (double)npc_group_inputs(problem) * (double)npc_taps(problem) * size;
-    const int64_t threads = worthy_threads(plan);
+    const int64_t threads = plan->threads;
     while (count_bands(problem, blocking) < threads && blocking->band_rows > 1 &&
            weight_bytes < 2 * plane_bytes(problem, blocking))
         blocking->band_rows = npc_ceil_div(blocking->band_rows, 2);
@@ -281,6 +275,10 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
 }
 
 npc_blocking npc_blocking_of(npc_plan *plan) {
+    /* No more threads than the problem is worth waking. */
+    if (plan->threads > 1)
+        plan->threads = (int)npc_clamp((int64_t)fmin(npc_direct_cycles(plan) / THREAD_CYCLES, plan->threads),
+                                       1, plan->threads);
     npc_blocking blocking = {.panels = takes_panels(plan), .in_place = reads_in_place(&plan->problem)};
     choose_split(plan, &blocking);
     choose_rows(plan, &blocking);

@@ -13,7 +13,8 @@ enum {
         << 10,   /* a row of it without neighbours to share: near the first level, and short strides */
     POINT_BAND_BYTES = 128 << 10,
     PANEL_BAND_VECTORS = 6 << 10, /* of a band in panels, whose weights come from the same cache; */
-    PANEL_OUTPUTS = 32,       /* that pay for copying pixels once more */
+    PANEL_OUTPUTS = 32,       /* that pay for copying pixels once more, */
+    PANEL_INPUTS = 8,         /* of so many channels, whose rows push each other out of a cache */
     FEW_OUTPUTS = 8,          /* for which a single tap does little but read pixels, */
     SOME_OUTPUTS = 64,        /* or where these come from memory, */
     MEMORY_BYTES = 4 << 20,
@@ -86,19 +87,21 @@ static double plane_bytes(const npc_problem *problem, const npc_blocking *blocki
            (double)npc_compute_size(problem->compute);
 }
 
-/* Whether the direct algorithm copies a band's pixels into panels. */
+/* Whether the direct algorithm reads pixels where they lie, where input is plain: with few channels packing takes longer than the
+ * products. */
+static int reads_in_place(const npc_problem *problem) {
+    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
+    const int few = npc_group_outputs(problem) < PANEL_OUTPUTS || npc_group_inputs(problem) < PANEL_INPUTS;
+    return few && npc_taps(problem) == 1 && problem->parts == 1 && rows.before == 0 && columns.before == 0 &&
+           rows.stride == 1 && columns.stride == 1 && rows.output <= rows.input &&
+           columns.output <= columns.input;
+}
+
+/* Whether it copies a band's pixels into panels. */
 static int takes_panels(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     return plan->kernels->panel[0][0] && npc_taps(problem) == 1 && problem->parts == 1 &&
-           npc_group_outputs(problem) >= PANEL_OUTPUTS;
-}
-
-/* Whether it reads them where they lie, where input is plain: with few output channels packing takes longer than the products. */
-static int reads_in_place(const npc_problem *problem) {
-    const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    return npc_taps(problem) == 1 && problem->parts == 1 && npc_group_outputs(problem) < PANEL_OUTPUTS &&
-           rows.before == 0 && columns.before == 0 && rows.stride == 1 && columns.stride == 1 &&
-           rows.output <= rows.input && columns.output <= columns.input;
+           npc_group_outputs(problem) >= PANEL_OUTPUTS && !reads_in_place(problem);
 }
 
 /* Rows of weights that take as long as filling a panel. */

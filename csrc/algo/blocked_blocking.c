@@ -1,5 +1,3 @@
-#include <math.h>
-
 #include "blocked.h"
 
 #include "cycles.h"
@@ -11,7 +9,6 @@ enum {
     PLANE_BYTES = 448 << 10,     /* of packed planes */
     MOST_WEIGHT_BYTES = 3 << 20, /* of a block packed for use at once */
     SHARED_BANDS = 8,            /* from so many on weights are packed once for all */
-    THREAD_CYCLES = 20000,       /* pay for waking one more thread */
     MERGED_PIXELS = 64,          /* of an image that shares a band with others; */
     FEW_PIXELS = 12,             /* of one whose outer padding counts then, */
     POINT_PIXELS = 2,            /* or that is packed for it alone */
@@ -202,10 +199,8 @@ int64_t npc_blocked_line(const npc_plan *plan, const npc_blocked_recipe *recipe)
 }
 
 npc_blocked_recipe npc_blocked_cut(npc_plan *plan) {
-    /* No more threads than the problem is worth waking. */
-    if (plan->threads > 1)
-        plan->threads = (int)npc_clamp((int64_t)fmin(npc_blocked_cycles(plan) / THREAD_CYCLES, plan->threads),
-                                       1, plan->threads);
+    /* The count of cycles comes here again, for one thread. */
+    if (plan->threads > 1) plan->threads = npc_worthy_threads(plan, npc_blocked_cycles(plan));
     const npc_problem *problem = &plan->problem;
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
     npc_blocked_recipe recipe = {.by_columns = npc_blocked_by_columns(plan)};

@@ -23,7 +23,6 @@ enum {
     SUM_BYTES = 512 << 10,    /* of sums that wait in memory for a split reduction */
     STORE_WORK = 40,          /* products as dear as storing a row of a tile by way of the workspace */
     BAND_COLUMNS = 960,       /* wider images are cut */
-    THREAD_CYCLES = 20000,    /* pay for waking one more thread */
 };
 
 static void reduction_sizes(const npc_problem *problem, int64_t sizes[NPC_SPLIT_LEVELS]) {
@@ -278,10 +277,8 @@ static void choose_workspace(npc_plan *plan, npc_blocking *blocking) {
 }
 
 npc_blocking npc_blocking_of(npc_plan *plan) {
-    /* No more threads than the problem is worth waking. */
-    if (plan->threads > 1)
-        plan->threads = (int)npc_clamp((int64_t)fmin(npc_direct_cycles(plan) / THREAD_CYCLES, plan->threads),
-                                       1, plan->threads);
+    /* The count of cycles comes here again, for one thread. */
+    if (plan->threads > 1) plan->threads = npc_worthy_threads(plan, npc_direct_cycles(plan));
     npc_blocking blocking = {.panels = takes_panels(plan), .in_place = reads_in_place(&plan->problem)};
     choose_split(plan, &blocking);
     choose_rows(plan, &blocking);

@@ -53,6 +53,11 @@ const npc_core *npc_core_of(const npc_plan *plan) {
     return npc_cpu_pairs_products() ? &two_products : npc_cpu_is_zen_5() ? &zen_5 : &npc_core_of_one_product;
 }
 
+int npc_worthy_threads(const npc_plan *plan, double cycles) {
+    enum { THREAD_CYCLES = 20000 }; /* waking one takes less */
+    return (int)npc_clamp((int64_t)fmin(cycles / THREAD_CYCLES, plan->threads), 1, plan->threads);
+}
+
 double npc_plain_cycles(const npc_plan *plan) {
     return fmin(npc_blocked_cycles(plan), npc_direct_cycles(plan));
 }

@@ -47,6 +47,9 @@ const npc_core *npc_core_of(const npc_plan *plan);
 /* With one product of vectors a cycle. */
 extern const npc_core npc_core_of_one_product;
 
+/* Of the plan's threads as many as so much work is worth waking. */
+int npc_worthy_threads(const npc_plan *plan, double cycles);
+
 double npc_stencil_cycles(const npc_plan *plan); /* 0 where it does not take the problem */
 double npc_channelwise_cycles(const npc_plan *plan); /* the same */
 double npc_direct_cycles(const npc_plan *plan);

@@ -13,7 +13,7 @@
  * split and sums wait in memory. A result's products are added in runs of up to RUN, and the runs' sums to each other, which
  * keeps the error of long reductions down; band, tiles and threads change nothing in that order.
  *
- * Pixels under a single tap are read where they lie, or with many output channels and where an ISA gains by it copied into panels, those
+ * Pixels under a single tap are read where they lie, or with many channels and where an ISA gains by it copied into panels, those
  * of a tile together: such a panel stays in the first-level cache while weights go by, from which the rows of many channels would push
  * each other out. */
 #include <string.h>

@@ -31,7 +31,6 @@ enum {
     MOST_STRIDE = 64,
     MOST_DILATION = 1 << 16,
     MOST_TAPS = 1 << 16, /* rows of taps */
-    THREAD_CYCLES = 20000, /* or waking a thread costs more than it does */
 };
 
 static const char *applicable(const npc_plan *plan) {
@@ -67,9 +66,10 @@ static const char *worthwhile(const npc_plan *plan) {
 
 static void prepare(npc_plan *plan) {
     npc_fft_recipe recipe;
-    const double share = npc_core_of(plan)->fft * npc_fft_cut(plan, HUGE_VAL, &recipe) / THREAD_CYCLES;
-    if (share < plan->threads) {
-        plan->threads = (int)npc_max(1, (int64_t)share);
+    const double cycles = npc_core_of(plan)->fft * npc_fft_cut(plan, HUGE_VAL, &recipe);
+    const int threads = npc_worthy_threads(plan, cycles);
+    if (threads < plan->threads) {
+        plan->threads = threads;
         npc_fft_cut(plan, HUGE_VAL, &recipe);
     }
     memcpy(plan->recipe, &recipe, sizeof recipe);

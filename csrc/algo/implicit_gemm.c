@@ -24,7 +24,6 @@
 #include "cycles.h"
 
 enum {
-    THREAD_CYCLES = 20000, /* or waking a thread costs more than it does */
     LINE = 64,
     FLAG_BYTES = 64, /* at the head of a thread's workspace: not 0 where results are to be computed again */
 };
@@ -67,8 +66,7 @@ static const char *worthwhile(const npc_plan *plan) {
 }
 
 static void prepare(npc_plan *plan) {
-    const double share = npc_implicit_gemm_cycles(plan) / THREAD_CYCLES;
-    if (share < plan->threads) plan->threads = (int)npc_max(1, (int64_t)share);
+    plan->threads = npc_worthy_threads(plan, npc_implicit_gemm_cycles(plan));
     const npc_implicit_gemm_recipe r = npc_implicit_gemm_cut(plan);
     plan->thread_bytes =
         (size_t)(FLAG_BYTES + r.piece_bytes + r.stage_bytes + r.list_bytes + 2 * r.sum_bytes);

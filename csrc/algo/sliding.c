@@ -23,7 +23,6 @@ enum {
     MOST_CHANNELS = 64, /* of an item */
     FEWEST_ROWS = 32, /* of a band: each begins with sums that are incomplete */
     ITEM_CYCLES = 8000, /* pay for handing out an item */
-    THREAD_CYCLES = 20000, /* and waking a thread takes less than so many */
 };
 
 typedef struct {
@@ -114,8 +113,7 @@ static void prepare(npc_plan *plan) {
     r.sum_bytes = npc_aligned_bytes(r.band_rows * columns.output * size);
     const int64_t items = problem->batch * npc_ceil_div(problem->output_channels, r.channels) *
                           npc_ceil_div(rows.output, r.band_rows);
-    const int64_t threads = (int64_t)(own_cycles(plan) / THREAD_CYCLES);
-    plan->threads = (int)npc_clamp(npc_min(threads, items), 1, plan->threads);
+    plan->threads = (int)npc_min(npc_worthy_threads(plan, own_cycles(plan)), npc_max(1, items));
     plan->thread_bytes =
         (size_t)(r.zero_bytes + r.image_bytes + r.sum_bytes + npc_aligned_bytes(MOST_CHANNELS * size));
     memcpy(plan->recipe, &r, sizeof r);

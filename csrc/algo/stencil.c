@@ -138,13 +138,14 @@ static void finish_band(const npc_stencil_item *item) {
     }
 }
 
-/* The band's rows of the next input channel, in memory that is only asked for. */
+/* The rows that are read after those of this input channel, in memory that is only asked for: the next channel's, or after the item's
+ * last one those of its first in the band that follows. */
 static void ask_after(npc_stencil_item *item, int64_t channel) {
     const npc_stencil_job *job = item->job;
-    const npc_axis *rows = &job->rows;
-    const int64_t stride = item->input.channel_stride, row = item->band.row * rows->stride - rows->before;
-    item->next = item->input.data + npc_max(0, row) * npc_row_stride(job->problem, &item->input) +
-                 channel * stride + (channel + 1 < job->inputs ? stride : item->onward);
+    const int ends = item->ends && channel + 1 == job->inputs;
+    const int64_t row = (item->band.row + (ends ? item->band.rows : 0)) * job->rows.stride - job->rows.before;
+    const char *image = ends ? item->first : item->input.data + (channel + 1) * item->input.channel_stride;
+    item->next = image + npc_max(0, row) * npc_row_stride(job->problem, &item->input);
     item->lines = job->asked / LINE;
 }
 
@@ -232,8 +233,9 @@ static void run_item(void *context, int64_t index, int thread) {
     char *output = npc_result_band(problem, &tensors->output, &item.band) + n * tensors->output.batch_stride;
     const int64_t stride = tensors->input.channel_stride;
     const int64_t end = npc_min(chunk + recipe->channels, problem->output_channels);
-    int64_t group = chunk / job->outputs, first = group * job->inputs,
+    int64_t group = chunk / job->outputs,
             next = (group + 1) * job->outputs; /* of which next is the first channel */
+    item.first = tensors->input.data + n * tensors->input.batch_stride + group * job->inputs * stride;
     item.asks = job->asked > 0;
     for (int64_t k = chunk; k < end; k++) {
         if (k == next) {
@@ -241,13 +243,10 @@ static void run_item(void *context, int64_t index, int thread) {
             next += job->outputs;
             item.asks = job->asked > 0;
         }
-        item.input.data = tensors->input.data + n * tensors->input.batch_stride +
-                          group * job->inputs * tensors->input.channel_stride;
+        item.input.data =
+            tensors->input.data + n * tensors->input.batch_stride + group * job->inputs * stride;
         item.output = output + k * tensors->output.channel_stride;
-        /* After the last channel those of the first one's next band. */
-        item.onward = next < end || job->row_bands == 1
-                          ? stride
-                          : job->asked - ((group + 1) * job->inputs - 1 - first) * stride;
+        item.ends = next >= end && job->row_bands > 1;
         run_band(&item, k);
         item.asks = 0; /* the group's others read the same */
     }
@@ -281,10 +280,10 @@ static npc_stencil_kind kernel_of(const npc_stencil_job *job) {
 static int asks(const npc_stencil_job *job) {
     const npc_problem *problem = job->problem;
     const int64_t stride = npc_row_stride(problem, &job->tensors->input);
-    const int adds = job->inputs > 1;
+    const int adds = job->inputs > 1; /* they read sums again: longer rows gain nothing */
     return job->reads_in_place && !job->stages && job->outer_taps == 1 && npc_outer_outputs(problem) == 1 &&
            job->column_bands == 1 && stride > 0 &&
-           stride <= npc_min(2 * job->columns.input * job->size, adds ? PAGE / 2 - 1 : PAGE) &&
+           stride <= npc_min(2 * job->columns.input * job->size, adds ? PAGE / 2 : PAGE) &&
            (double)(problem->batch * problem->input_channels) * (double)(job->rows.input * stride) >=
                (adds ? ADDED_BYTES : ASKED_BYTES);
 }
@@ -340,7 +339,6 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         const int64_t stride = npc_row_stride(problem, &tensors->input);
         const int64_t under =
             (recipe.band_rows - 1) * job.rows.stride + (job.rows.kernel - 1) * job.rows.dilation + 1;
-        job.onward = npc_min(recipe.band_rows * job.rows.stride, job.rows.input) * stride;
         job.asked = npc_min(under, job.rows.input) * stride;
         job.lines = job.asked / LINE / npc_ceil_div(recipe.band_rows, plan->kernels->stencil_rows) + 1;
     }

@@ -44,7 +44,6 @@ typedef struct {
     int activates; /* by another function than the kernels' clip */
     int streams; /* stores of the highest tiles, in 3X3 those of four rows, pass the caches by, */
     int64_t lead; /* after so many pixels of a row */
-    int64_t onward; /* bytes from band to band */
     int64_t asked; /* bytes of the next item's or channel's rows, whose memory is asked for meanwhile, */
     int64_t lines; /* so many lines of a cache for each tile */
 } npc_stencil_job;
@@ -65,10 +64,11 @@ typedef struct {
     int64_t inside_from, inside_to; /* vectors that begin here lie inside the input, under every tap */
     int listed; /* columns: the same for all channels */
     int64_t lanes_listed[2]; /* of vectors from this column on, or -1 */
-    int asks;         /* for what is read after each input channel: */
-    int64_t onward;   /* after the last one, so many bytes further on; */
-    const char *next; /* it lies here, */
-    int64_t lines;    /* in so many lines */
+    const char *first; /* pixel of the item's first input channel */
+    int asks; /* for what is read after each input channel */
+    int ends; /* after those of this output channel another band comes */
+    const char *next; /* to be asked for, */
+    int64_t lines; /* so many lines */
     npc_stencil tile; /* holds what is the same for all channels */
 } npc_stencil_item;
 

@@ -14,8 +14,8 @@ enum {
     MOST_IMAGES = 16,         /* summed at once: their rows under a vector stay in a first-level cache */
     BAND_COLUMNS = 1 << 12,   /* wider images are cut */
     BAND_BYTES = 24 << 10,    /* of packed input under a band: a first-level cache; */
-    PLAIN_BAND_BYTES = 96 << 10, /* of plain rows, which are asked for */
-    SHARED_BANDS = 2,         /* for each thread, where there are few channels */
+    PLAIN_BAND_BYTES = 96 << 10, /* of rows where they lie, if there are */
+    MANY_BANDS = 4,           /* bands so large: fewer must do for all threads */
     MOST_BAND_BYTES = 1 << 20, /* where kernels or strides are long */
     FEW_ROWS = 4,             /* of output, a dilation apart: with fewer, each vector waits for its sums; */
     MOST_WAITS = 15,          /* up to so many columns of a kernel others go on meanwhile */
@@ -25,7 +25,6 @@ enum {
     FEW_IMAGES = 4,           /* from so many on it is too much to read them again */
     STAGED = 2,               /* times the pixels of packed planes may be converted */
     ITEM_CYCLES = 8000,       /* pay for handing out an item */
-    THREAD_CYCLES = 20000,    /* and waking a thread takes less than so many */
 };
 
 _Static_assert(sizeof(npc_stencil_recipe) <= sizeof(((npc_plan *)0)->recipe), "the recipe fits a plan");
@@ -61,11 +60,15 @@ static int takes_lines(const npc_plan *plan) {
     return columns.stride == 1 && columns.kernel > (npc_exceeds_caches(&plan->problem) ? FEW_LINE_TAPS : 6);
 }
 
-/* If they are plain: others are packed, or converted. */
-static int reads_plain_rows(const npc_plan *plan) {
+/* By the problem alone: threads must not decide, as sums of the last rows of a band may be in another order, nor the number of channels
+ * where they are strict. Rows that turn out not to be plain are packed in such bands, too. */
+static int takes_large_bands(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    return npc_stencil_masks(problem) && !takes_lines(plan) &&
-           npc_is_compute(problem->scalar, problem->compute);
+    return npc_stencil_masks(problem) && !takes_lines(plan) && !problem->strict &&
+           npc_is_compute(problem->scalar, problem->compute) &&
+           (double)(problem->batch * problem->output_channels) *
+                   ceil(npc_channel_bytes(problem) / PLAIN_BAND_BYTES) >=
+               MANY_BANDS;
 }
 
 static void choose_band(const npc_plan *plan, npc_stencil_recipe *recipe) {
@@ -73,7 +76,7 @@ static void choose_band(const npc_plan *plan, npc_stencil_recipe *recipe) {
     const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
     const int64_t cuts = npc_ceil_div(columns.output, BAND_COLUMNS);
     recipe->band_columns = npc_min(npc_round_up(npc_ceil_div(columns.output, cuts), lanes), columns.output);
-    const double bytes = reads_plain_rows(plan) ? PLAIN_BAND_BYTES : BAND_BYTES;
+    const double bytes = takes_large_bands(plan) ? PLAIN_BAND_BYTES : BAND_BYTES;
     recipe->band_rows = rows.output;
     while (recipe->band_rows > most && band_bytes(plan, recipe->band_rows, recipe->band_columns) > bytes)
         recipe->band_rows = npc_round_up(recipe->band_rows / 2, most);
@@ -178,27 +181,19 @@ static int64_t images_at_once(const npc_problem *problem) {
     return npc_rows(problem).kernel == 3 ? npc_min(npc_outer_taps(problem), MOST_IMAGES) : 1;
 }
 
-static double bands_of(const npc_problem *problem, const npc_stencil_recipe *recipe) {
-    return (double)problem->batch * (double)npc_outer_outputs(problem) *
-           (double)npc_ceil_div(npc_rows(problem).output, recipe->band_rows) *
-           (double)npc_ceil_div(npc_columns(problem).output, recipe->band_columns);
-}
-
 void npc_stencil_prepare(npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
     const int64_t size = (int64_t)npc_compute_size(problem->compute), lanes = plan->kernels->lanes;
     npc_stencil_recipe recipe = {0};
-    const double cycles = cycles_of(plan);
     choose_band(plan, &recipe);
-    while (recipe.band_rows > plan->kernels->stencil_rows &&
-           bands_of(problem, &recipe) * (double)problem->output_channels <
-               SHARED_BANDS * fmin(cycles / THREAD_CYCLES, plan->threads))
-        recipe.band_rows = npc_round_up(recipe.band_rows / 2, plan->kernels->stencil_rows);
-    const double bands = bands_of(problem, &recipe), each = cycles / bands / (double)problem->output_channels;
+    const double bands = (double)problem->batch * (double)npc_outer_outputs(problem) *
+                         (double)npc_ceil_div(rows.output, recipe.band_rows) *
+                         (double)npc_ceil_div(columns.output, recipe.band_columns);
+    const double cycles = cycles_of(plan), each = cycles / bands / (double)problem->output_channels;
     recipe.channels = npc_clamp((int64_t)(ITEM_CYCLES / each), 1, problem->output_channels);
     const double items = bands * (double)npc_ceil_div(problem->output_channels, recipe.channels);
-    plan->threads = (int)npc_clamp((int64_t)fmin(cycles / THREAD_CYCLES, items), 1, plan->threads);
+    plan->threads = (int)fmax(1, fmin(npc_worthy_threads(plan, cycles), items));
     const npc_planes planes = band_planes(problem, recipe.band_rows, recipe.band_columns);
     recipe.interleaved = interleaved_rows(problem, recipe.band_rows);
     recipe.listed_rows = npc_round_up(

@@ -34,7 +34,6 @@ _Static_assert(sizeof(npc_winograd_recipe) <= sizeof(((npc_plan *)0)->recipe), "
 enum {
     MOST_OUTER_TAPS = 32,
     LARGEST_STEP = 1 << 16,
-    THREAD_CYCLES = 20000, /* or waking a thread costs more than it does */
 };
 
 const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind) {
@@ -104,8 +103,7 @@ double npc_winograd_least_cycles(const npc_plan *plan) {
 }
 
 void npc_winograd_prepare(npc_plan *plan, npc_winograd_kind kind) {
-    const double share = npc_winograd_cycles(plan, kind) / THREAD_CYCLES;
-    if (share < plan->threads) plan->threads = (int)npc_max(1, (int64_t)share);
+    plan->threads = npc_worthy_threads(plan, npc_winograd_cycles(plan, kind));
     const npc_plan merged = npc_winograd_merge(plan, kind);
     const npc_problem *problem = &merged.problem;
     const npc_winograd_recipe r = npc_winograd_cut(plan, kind);

@@ -55,8 +55,8 @@ SMALL_IMAGES = [
 # Pixels under a single tap and many outputs, which an instruction set may copy into panels: rests of every width, rows
 # joined and cut, reductions in several runs and with sums that wait.
 PANELS = [
-    ((1, 7, 31), (33, 7, 1), {}),
-    ((3, 5, 1), (34, 5, 1), {}),
+    ((1, 9, 31), (33, 9, 1), {}),
+    ((3, 8, 1), (34, 8, 1), {}),
     ((2, 70, 9, 131), (35, 70, 1, 1), {}),
     ((1, 600, 5, 9), (37, 600, 1, 1), {}),
     # Weights go by in several blocks.
@@ -67,6 +67,11 @@ PANELS = [
     ((1, 40, 3, 2600), (32, 40, 1, 1), {"stride": (2, 1)}),
     ((2, 64, 5, 6, 7), (64, 32, 1, 1, 1), {"groups": 2, "stride": (2, 1, 1)}),
     ((1, 6000, 3, 20), (32, 6000, 1, 1), {}),
+    # Of few input channels they are read where they lie.
+    ((1, 7, 31), (33, 7, 1), {}),
+    ((3, 5, 1), (34, 5, 1), {}),
+    ((2, 3, 13, 29), (70, 3, 1, 1), {}),
+    ((1, 14, 9, 131), (64, 7, 1, 1), {"groups": 2}),
     # Threads share output channels, and the last of them has too few for a panel.
     ((4, 40, 12, 31), (34, 40, 1, 1), {}),
 ]

@@ -69,6 +69,16 @@ def test_more_threads_than_shares_of_the_work():
 
 
 @pytest.mark.skipif(not has_openmp(), reason="without OpenMP there is one thread")
+@pytest.mark.parametrize("algorithm", ["direct", "blocked"])
+@pytest.mark.parametrize(("pixels", "threads"), [(120, 2), (4, 1)])
+def test_packing_pixels_is_work_for_threads_too(algorithm, pixels, threads):
+    """With one output there is a multiplication for each pixel that is packed, which takes longer."""
+    x, w = numpy.ones((1, 72, pixels, pixels), "f"), numpy.ones((1, 72, 1, 1), "f")
+    with npconv.options(backend="compiled", algorithm=algorithm, num_threads=2):
+        assert npconv.explain(x, w, stride=2).threads == threads
+
+
+@pytest.mark.skipif(not has_openmp(), reason="without OpenMP there is one thread")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_stencil_wakes_no_thread_without_an_item(channels):
     """A channel of so small an image is one, and takes long enough to pay for two threads."""

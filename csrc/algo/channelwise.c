@@ -22,7 +22,6 @@
 enum {
     MOST_BYTES = 256 << 10, /* of an image with its borders, or of its sums: a second-level cache has both */
     MOST_MULTIPLIER = 4, /* output channels a group: each reads the pixels again */
-    THREAD_WORK = 20 * 1000, /* cycles that pay for waking one more thread */
     HEADER = 64, /* bytes of a thread's workspace for its flag */
 };
 
@@ -105,7 +104,7 @@ double npc_channelwise_cycles(const npc_plan *plan) { return applicable(plan) ? 
 /* Blocks of channels are what threads share: an odd one keeps one of two waiting, whatever their number really is. */
 static double uneven(const npc_plan *plan, double cycles) {
     const int64_t blocks = plan->problem.batch * npc_ceil_div(plan->problem.groups, plan->kernels->lanes);
-    return cycles < 2 * THREAD_WORK ? 1 : (double)npc_round_up(blocks, 2) / (double)blocks;
+    return cycles < 2 * NPC_THREAD_CYCLES ? 1 : (double)npc_round_up(blocks, 2) / (double)blocks;
 }
 
 static const char *worthwhile(const npc_plan *plan) {
@@ -127,9 +126,8 @@ static void prepare(npc_plan *plan) {
     r.pixel_bytes = npc_aligned_bytes(r.pixels * lanes * size);
     r.sum_bytes = npc_aligned_bytes(r.rounded * lanes * size);
     r.line_bytes = npc_aligned_bytes(npc_max(r.outputs, extent_of(&columns)) * lanes * size);
-    const double threads = own_cycles(plan) / THREAD_WORK;
-    const double items = (double)problem->batch * (double)npc_ceil_div(problem->groups, lanes);
-    plan->threads = (int)npc_max(1, npc_min(plan->threads, (int64_t)(threads < items ? threads : items)));
+    const int64_t items = problem->batch * npc_ceil_div(problem->groups, lanes);
+    plan->threads = (int)npc_min(npc_worthy_threads(plan, own_cycles(plan)), npc_max(1, items));
     plan->thread_bytes = (size_t)(HEADER + r.list_bytes + r.pixel_bytes + r.sum_bytes + r.line_bytes);
     memcpy(plan->recipe, &r, sizeof r);
 }

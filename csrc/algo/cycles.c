@@ -6,7 +6,7 @@
 #include "implicit_gemm.h"
 #include "weights.h"
 
-#define ONE_PRODUCT(panel, packing, fft_share, squares, larger, near)                                        \
+#define ONE_PRODUCT(panel, packing, fft_share, squares, larger, cached)                                      \
     {.pixel = {0.4, 0.8, 1.3},                                                                               \
      .direct = {1.02, panel, 1, 0, 2000},                                                                    \
      .blocked = {1, 1, packing, 2000},                                                                       \
@@ -15,7 +15,7 @@
                   .fused = {1.12, 7, 0.36, 1},                                                               \
                   .merged = {1.5, 18, 0.36, 1},                                                              \
                   .begun = 3000,                                                                             \
-                  .free_bytes = near},                                                                       \
+                  .free_bytes = cached},                                                                     \
      .inner = {1, 1, 500},                                                                                   \
      .stencil = {1, 1, 1, 0.75},                                                                             \
      .sliding = {1, squares, larger},                                                                        \
@@ -54,8 +54,7 @@ const npc_core *npc_core_of(const npc_plan *plan) {
 }
 
 int npc_worthy_threads(const npc_plan *plan, double cycles) {
-    enum { THREAD_CYCLES = 20000 }; /* waking one takes less */
-    return (int)npc_clamp((int64_t)fmin(cycles / THREAD_CYCLES, plan->threads), 1, plan->threads);
+    return (int)npc_clamp((int64_t)fmin(cycles / NPC_THREAD_CYCLES, plan->threads), 1, plan->threads);
 }
 
 double npc_plain_cycles(const npc_plan *plan) {

@@ -47,6 +47,7 @@ const npc_core *npc_core_of(const npc_plan *plan);
 /* With one product of vectors a cycle. */
 extern const npc_core npc_core_of_one_product;
 
+enum { NPC_THREAD_CYCLES = 20000 }; /* of work: waking a thread takes less */
 /* Of the plan's threads as many as so much work is worth waking. */
 int npc_worthy_threads(const npc_plan *plan, double cycles);
 

@@ -236,19 +236,18 @@ static void run_item(void *context, int64_t index, int thread) {
     int64_t group = chunk / job->outputs,
             next = (group + 1) * job->outputs; /* of which next is the first channel */
     item.first = tensors->input.data + n * tensors->input.batch_stride + group * job->inputs * stride;
-    item.asks = job->asked > 0;
     for (int64_t k = chunk; k < end; k++) {
         if (k == next) {
             group++;
             next += job->outputs;
-            item.asks = job->asked > 0;
         }
         item.input.data =
             tensors->input.data + n * tensors->input.batch_stride + group * job->inputs * stride;
         item.output = output + k * tensors->output.channel_stride;
+        item.asks =
+            job->asked && (k == chunk || k + job->outputs == next); /* others of a group read the same */
         item.ends = next >= end && job->row_bands > 1;
         run_band(&item, k);
-        item.asks = 0; /* the group's others read the same */
     }
     if (job->streams) job->plan->kernels->end_streams();
 }

@@ -77,11 +77,25 @@ PANELS = [
 ]
 
 
+# All phases of a row at once: rows of several vectors, longer ones that are copied one by one, fewer taps than the
+# stride, a line with phases of its own.
+STRIDES = [
+    problem
+    for s in range(2, 9)
+    for problem in (
+        ((2, 5, 6 * s + 1, s * 37 + 3), (3, 5, 2, 2), {"stride": s, "padding": s - 1}),
+        ((2, 3, 6 * s + 1, s * 32), (18, 3, s, s), {"stride": s, "padding": (0, s - 1)}),
+        ((1, 2, 2 * s + 1, s * 270 + 1), (2, 2, s, s + 1), {"stride": s, "padding": 1}),
+        ((1, 3, s * 300), (3, 1, s + 2), {"stride": s, "padding": s, "groups": 3}),
+    )
+]
+
+
 def cases(problems):
     return [shapes.Case(input, weight, **arguments) for input, weight, arguments in problems]
 
 
-@pytest.mark.parametrize("case", cases(PROBLEMS + SMALL_IMAGES + PANELS), ids=str)
+@pytest.mark.parametrize("case", cases(PROBLEMS + SMALL_IMAGES + PANELS + STRIDES), ids=str)
 def test_packing(engine, case):
     for dtype, threads in (("f", 1), ("f", 2), ("f", 3), ("d", 2), ("e", 3), ("i", 2), ("g", 3), ("B", 1)):
         assert not engine.difference(case, shapes.shared_data(case, dtype), num_threads=threads), (dtype, threads)

@@ -68,11 +68,19 @@ double npc_untransformed_cycles(const npc_plan *plan) {
     return least;
 }
 
+int npc_splits_steps(const npc_plan *plan) {
+    const npc_axis columns = npc_columns(&plan->problem);
+    return plan->kernels->copy[NPC_COPY_KERNELS - 1] && columns.stride <= NPC_COPY_STEPS &&
+           columns.dilation == 1;
+}
+
 double npc_pixel_cycles(const npc_plan *plan) {
     const npc_axis columns = npc_columns(&plan->problem);
     const int turns =
         columns.dilation == 1 && 2 * npc_min(columns.kernel, columns.stride) >= plan->kernels->lanes;
-    return npc_core_of(plan)->pixel[columns.stride == 1 ? 0 : columns.stride == 2 || turns ? 1 : 2];
+    const double *pixel = npc_core_of(plan)->pixel;
+    if (columns.stride <= 2) return pixel[columns.stride - 1];
+    return turns ? pixel[1] : npc_splits_steps(plan) ? (3 * pixel[1] + pixel[2]) / 4 : pixel[2];
 }
 
 double npc_channel_bytes(const npc_problem *problem) {

@@ -186,21 +186,26 @@ npc_channel_packer npc_channel_packer_of(const npc_planes_source *source, int64_
 void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run, char *target) {
     const npc_row_packer *row = &packer->row;
     const int64_t size = (int64_t)npc_compute_size(row->problem->compute);
+    const int64_t phases = npc_max(1, run->phases);
     if (packer->copy && run->row) {
-        const npc_copy rows = {.source = run->row + run->start * size,
-                               .target = target,
-                               .count = run->channels,
-                               .extent = run->extent,
-                               .source_stride = row->input->channel_stride / size,
-                               .from = npc_clamp(-run->start, 0, run->extent * row->step),
-                               .to = npc_clamp(row->width - run->start, 0, (run->extent - 1) * row->step + 1),
-                               .step = row->step};
+        const npc_copy rows = {
+            .source = run->row + run->start * size,
+            .target = target,
+            .count = run->channels,
+            .extent = run->extent,
+            .source_stride = row->input->channel_stride / size,
+            .from = npc_clamp(-run->start, 0, run->extent * row->step),
+            .to = npc_clamp(row->width - run->start, 0, (run->extent - 1) * row->step + phases),
+            .phases = phases,
+            .pitch = run->extent,
+            .step = row->step};
         packer->copy(&rows);
         return;
     }
     for (int64_t c = 0; c < run->channels; c++)
-        npc_pack_row(row, target + c * run->extent * size,
-                     run->row ? run->row + c * row->input->channel_stride : NULL, 0, run->start, run->extent);
+        for (int64_t phase = 0; phase < phases; phase++, target += run->extent * size)
+            npc_pack_row(row, target, run->row ? run->row + c * row->input->channel_stride : NULL, 0,
+                         run->start + phase, run->extent);
 }
 
 enum { LINE = 64, CACHE_BYTES = 32 << 20 };

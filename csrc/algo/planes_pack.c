@@ -15,7 +15,11 @@ enum {
     STAGE_BYTES = 1 << 14,
     PLANE_WORK = 48,   /* pixels of a list that take as long as to begin a plane, */
     ROW_WORK = 2,      /* to copy a vector of a row, */
-    HALF_WORK = 5,     /* and one of every other pixel; more steps always take longer */
+    HALF_WORK = 5,     /* and one of every other pixel, */
+    STEPS_WORK = 38,   /* to begin planes of longer steps, */
+    PICKS_WORK = 2,    /* to know the places of a pick, */
+    LOADS = 3,         /* as many vectors or picks as take that long, */
+    MOVE_WORK = 2,     /* and to move a vector of a list */
     LIST_CHANNELS = 4, /* that pay for a list */
     LIST_USES = 8,     /* of a list that pay for its moves, */
     MOVED_PIXELS = 3,  /* with so many pixels each */
@@ -50,13 +54,16 @@ typedef struct {
     int64_t next; /* bytes to those of the next channel, 0 where they are not there yet */
 } copy_source;
 
-/* Rows of one plane, or of two whose pixels alternate, as they lie, between rows of zeros above and below. */
+/* Rows of one plane, or of several whose pixels alternate, between rows of zeros above and below. */
 static void copy_planes(const packer *p, char *target, copy_source source, int64_t row_start,
-                        int64_t column_start, int count) {
+                        int64_t column_start, int64_t phases) {
     const int64_t height = p->planes->rows.extent, extent = p->planes->columns.extent;
     const int64_t step = p->packer.step, row_step = p->rows.stride;
-    const int64_t low = npc_clamp(npc_ceil_div(-row_start, row_step), 0, height);
-    const int64_t high = npc_clamp(npc_ceil_div(p->rows.input - row_start, row_step), low, height);
+    /* Divisions only where there is padding. */
+    const int inside = row_start >= 0 && row_start + (height - 1) * row_step < p->rows.input;
+    const int64_t low = inside ? 0 : npc_clamp(npc_ceil_div(-row_start, row_step), 0, height);
+    const int64_t high =
+        inside ? height : npc_clamp(npc_ceil_div(p->rows.input - row_start, row_step), low, height);
     const npc_copy rows = {.source = source.image + (row_start + low * row_step) * source.row_stride +
                                      column_start * p->size,
                            .target = target + low * extent * p->size,
@@ -64,12 +71,13 @@ static void copy_planes(const packer *p, char *target, copy_source source, int64
                            .extent = extent,
                            .source_stride = row_step * source.row_stride / p->size,
                            .from = npc_clamp(-column_start, 0, extent * step),
-                           .to = npc_clamp(p->columns.input - column_start, 0, (extent - 1) * step + count),
-                           .odd = (count - 1) * p->planes->plane,
+                           .to = npc_clamp(p->columns.input - column_start, 0, (extent - 1) * step + phases),
+                           .phases = phases,
+                           .pitch = p->planes->plane,
                            .next = source.next / p->size,
                            .step = step};
     if (high > low) p->copy(&rows);
-    for (int i = 0; i < count; i++, target += p->planes->plane * p->size) {
+    for (int64_t i = 0; i < phases && !inside; i++, target += p->planes->plane * p->size) {
         npc_zeros(target, p->problem->compute, low * extent);
         npc_zeros(target + high * extent * p->size, p->problem->compute, (height - high) * extent);
     }
@@ -265,6 +273,12 @@ static void zero_image(const packer *p, char *target, int64_t elements) {
         npc_zeros(target + i * p->images * p->size, p->problem->compute, 1);
 }
 
+/* How many neighbouring phases of the columns are copied at once. */
+static int64_t phases_together(const packer *p) {
+    const int64_t phases = p->planes->columns.phases;
+    return p->columns.dilation == 1 && phases <= p->packer.step ? phases : 1;
+}
+
 /* All planes of one channel's part at one outer tap. */
 static void pack_image(const packer *p, char *target, const char *image, int part) {
     long double stage[STAGE_BYTES / sizeof(long double)]; /* the best aligned */
@@ -279,12 +293,11 @@ static void pack_image(const packer *p, char *target, const char *image, int par
         return;
     }
     const int64_t column = npc_phase_start(&p->columns, p->band->column, p->taps->column);
-    const int alternate = p->packer.step == 2 && p->columns.dilation == 1 && p->planes->columns.phases == 2;
-    const int together = p->copy && alternate ? 2 : 1;
+    const int64_t phases = p->planes->columns.phases, together = p->copy ? phases_together(p) : 1;
     for (int64_t row_phase = 0; row_phase < p->planes->rows.phases; row_phase++) {
         const int64_t row = npc_phase_start(&p->rows, p->band->row, p->taps->row + row_phase);
         if (p->turns) turn_planes(p, target, image, row, column);
-        for (int64_t phase = 0; phase < p->planes->columns.phases; phase += together) {
+        for (int64_t phase = 0; phase < phases; phase += together) {
             const int64_t start = column + phase * p->columns.dilation;
             if (p->copy && !p->turns)
                 copy_planes(p, target, source, row, start, together);
@@ -322,20 +335,31 @@ static void choose_stage(packer *p, const npc_planes_source *source) {
     p->copy = npc_copy_kernel_of(source, step);
 }
 
-/* Whether copying the rows of a plane takes longer than as many pixels one by one. */
-static int has_short_rows(const packer *p, const npc_kernels *kernels) {
-    const npc_phases *rows = &p->planes->rows, *columns = &p->planes->columns;
-    const int64_t work =
-        (p->packer.step == 1 ? ROW_WORK : HALF_WORK) * npc_ceil_div(columns->extent, kernels->lanes);
-    return p->packer.step > 2 || p->planes->plane < PLANE_WORK + rows->extent * work;
-}
-
 /* Whether rows are turned around without borders, which are packed phase by phase. */
 static int turns_plainly(const packer *p) {
     const npc_phases *columns = &p->planes->columns;
     const int64_t first = npc_phase_start(&p->columns, p->band->column, p->taps->column);
     const int64_t last = first + (columns->extent - 1) * p->packer.step + columns->phases;
     return p->turns && first >= 0 && last <= p->columns.input;
+}
+
+/* Of how many channels the list's pixels may be moved by vectors. */
+static int64_t moved_channels(const packer *p, const npc_planes_source *source) {
+    const int may = source->kernels->move && !source->images &&
+                    (p->stages || (p->native && npc_counts_in_elements(p->problem, p->input)));
+    return !may ? 0 : source->list ? INT64_MAX : p->taps->channels * p->taps->outers;
+}
+
+/* Whether copying the rows of a plane takes longer than as many pixels one by one. */
+static int has_short_rows(const packer *p, const npc_planes_source *source) {
+    const npc_phases *rows = &p->planes->rows, *columns = &p->planes->columns;
+    const int64_t lanes = source->kernels->lanes,
+                  vectors = rows->extent * npc_ceil_div(columns->extent, lanes);
+    const int64_t step = p->packer.step, phases = phases_together(p), plane = p->planes->plane;
+    if (step <= 2) return plane < PLANE_WORK + (step == 1 ? ROW_WORK : HALF_WORK) * vectors;
+    const int64_t moves = plane * step / lanes + rows->extent, picks = phases * (step - 1);
+    const int64_t listed = moved_channels(p, source) < LIST_USES ? plane : npc_min(plane, moves * MOVE_WORK);
+    return phases * listed < STEPS_WORK + PICKS_WORK * picks + (2 * step + picks) * vectors / LOADS;
 }
 
 /* Pixel by pixel, where rows are short or no kernel copies them. */
@@ -351,15 +375,8 @@ static int takes_list(const packer *p, const npc_planes_source *source) {
         (p->taps->channels * p->taps->outers < LIST_CHANNELS && !source->list))
         return 0;
     if (p->turns) return (whole || by_row) && !turns_plainly(p);
-    if (p->copy) return whole && has_short_rows(p, source->kernels);
+    if (p->copy) return whole && has_short_rows(p, source);
     return whole || by_row;
-}
-
-/* Of how many channels the list's pixels may be moved by vectors. */
-static int64_t moved_channels(const packer *p, const npc_planes_source *source) {
-    const int may = source->kernels->move && !source->images &&
-                    (p->stages || (p->native && npc_counts_in_elements(p->problem, p->input)));
-    return !may ? 0 : source->list ? INT64_MAX : p->taps->channels * p->taps->outers;
 }
 
 void npc_planes_pack(const npc_planes_source *source, const npc_taps_block *taps, const npc_band *band,

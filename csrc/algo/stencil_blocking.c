@@ -141,10 +141,10 @@ static double cycles_of(const npc_plan *plan) {
     if (takes_lines(plan)) tap = 1.4;
     const double taps = (double)npc_taps(problem), outers = (double)npc_outer_taps(problem);
     const double vectors = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
-    /* Every phase of a row is packed by itself. */
     const double packed = outers * (double)(rows.output * npc_min(rows.kernel, rows.stride));
-    const double row = 25 * (double)npc_min(columns.kernel, columns.stride) +
-                       (columns.stride > NPC_COPY_STEPS ? 3 : 1) * (double)columns.input;
+    const double row = npc_splits_steps(plan) ? 25 + 0.7 * (double)columns.input
+                                              : 25 * (double)npc_min(columns.kernel, columns.stride) +
+                                                    (columns.stride > 4 ? 3 : 1) * (double)columns.input;
     const double begun = columns.stride == 1   ? 130 + 5 * taps
                          : columns.stride == 2 ? 175
                                                : 500 + packed * row;

@@ -145,20 +145,17 @@ static void pad_rows(const npc_stencil_item *item, const char *image) {
     for (int64_t m = 0; m < item->band.rows; m++) {
         const int64_t row = npc_border((item->band.row + m) * job->rows.stride - job->rows.before,
                                        job->rows.input, job->problem->padding_mode);
-        npc_row_run run = {image && row >= 0 ? image + row * npc_row_stride(job->problem, &item->input)
-                                             : NULL,
-                           1, item->band.column * job->columns.stride - job->columns.before, recipe->pitch};
+        const npc_row_run run = {
+            image && row >= 0 ? image + row * npc_row_stride(job->problem, &item->input) : NULL, 1,
+            item->band.column * job->columns.stride - job->columns.before, recipe->pitch, recipe->phases};
         item->rows[m * job->rows.stride] = target;
         if (job->turns && run.row) {
             const npc_turned_row all = {run.start, recipe->phases, recipe->pitch, recipe->pitch};
             npc_turn_row(job->plan->kernels, &job->packer.row, &all, run.row, target);
-            target += recipe->phases * recipe->pitch * job->size;
-            continue;
-        }
-        for (int64_t phase = 0; phase < recipe->phases; phase++, run.start++) {
+        } else {
             npc_pack_channels(&job->packer, &run, target);
-            target += recipe->pitch * job->size;
         }
+        target += recipe->phases * recipe->pitch * job->size;
     }
 }
 

@@ -42,11 +42,11 @@
  * block_weights: rows of weights into blocks, target[places[r] * target_stride + k] = source[k * source_stride + r] for
  *     r < count and k < channels, and 0 for the other lanes. Where it `checks`, returns whether all are finite; integers are.
  *
- * copy: `count` rows of `extent` pixels each, one after the other in the target:
- *     target[r * extent + j] = source[r * source_stride + j * step]
+ * copy: `count` rows of `extent` pixels each, one after the other in the target, of `phases` neighbouring pixels `pitch` elements apart:
+ *     target[phase * pitch + r * extent + j] = source[r * source_stride + j * step + phase]
  *   Elements of a source row outside [from, to) count as zeros, never read. For steps of 1, of 2 and, NULL where an ISA or type has
- *   none, up to NPC_COPY_STEPS. Of step 2, where `odd` is not 0, target[odd + r * extent + j] = source[r * source_stride + j * 2 + 1]
- *   too. Whole vectors are stored, so up to a vector less one element beyond the last row, but none between the two. Elements further on
+ *   none, up to NPC_COPY_STEPS; as many phases at most. Whole vectors are stored, so up to a vector less one element beyond the last
+ *   row, but none of the next phase is overwritten. Elements further on
  *   are asked for meanwhile, which need not exist: those at source + next, with which another copy goes on, or where `next` is 0 or rows
  *   are many those of the next ones.
  *
@@ -204,13 +204,13 @@ typedef struct {
     const void *source;
     void *target;
     int64_t count, extent, source_stride, from, to;
-    int64_t odd, next;
+    int64_t phases, pitch, next;
     int64_t step; /* read by the last kernel alone */
 } npc_copy;
 
 typedef void npc_copy_kernel(const npc_copy *rows);
 
-enum { NPC_COPY_KERNELS = 3, NPC_COPY_STEPS = 4 };
+enum { NPC_COPY_KERNELS = 3, NPC_COPY_STEPS = 7 };
 
 enum { NPC_MOVE_WORDS = 16 };
 typedef struct {

@@ -34,6 +34,8 @@ _Static_assert(sizeof(npc_winograd_recipe) <= sizeof(((npc_plan *)0)->recipe), "
 enum {
     MOST_OUTER_TAPS = 32,
     LARGEST_STEP = 1 << 16,
+    ASKED_BYTES = 6 << 20, /* of input that does not stay close to a core, */
+    ROWS_AHEAD = 4,        /* of which so many rows further on are asked for */
 };
 
 const char *npc_winograd_applicable(const npc_plan *plan, npc_winograd_kind kind) {
@@ -362,6 +364,10 @@ npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, co
     job.runs = npc_ceil_div(npc_outer_outputs(problem), r.run);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.lanes = plan->kernels->lanes;
+    const double images =
+        (double)problem->batch * (double)problem->groups * (double)npc_group_inputs(problem);
+    if (images * npc_channel_bytes(problem) >= ASKED_BYTES && job.rows.dilation == 1)
+        job.ahead = ROWS_AHEAD * npc_row_stride(problem, &tensors->input) / job.size;
     for (int thread = 0; thread < plan->threads; thread++)
         *(int *)(void *)(workspace + (size_t)thread * plan->thread_bytes) = 0;
     const int64_t items = npc_ceil_div(problem->batch, r.images) * problem->groups * job.row_bands *

@@ -47,6 +47,7 @@ typedef struct {
     int64_t row_bands, column_bands, runs;
     int64_t phases; /* whose bands alternate */
     int64_t size, lanes;
+    int64_t ahead; /* elements from a pixel to one that is asked for; 0 for none */
 } npc_winograd_job;
 
 typedef struct {

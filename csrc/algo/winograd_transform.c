@@ -87,6 +87,7 @@ static void load_row(const npc_winograd_item *item, const char *image, const vec
     if (one_piece && item->plain_input && job->columns.stride == 1) {
         run.rows = row + first.column * job->size;
         run.channel_stride = item->input.channel_stride / job->size;
+        run.ahead = job->ahead;
         run.from = npc_clamp(-first.column, 0, extent);
         run.to = npc_clamp(job->columns.input - first.column, 0, extent);
     } else {

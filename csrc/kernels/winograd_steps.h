@@ -1,7 +1,7 @@
 /* The steps of algo/winograd.c, NULL where an ISA or type has none, or none for a kind. Vectors lie along channels, LANES of them:
  * a pixel, a tile's element or a weight is a vector, and an array of them a run of vectors.
  * - gather: pixels[x] = (rows[0][x], rows[1][x], ...), `channels` rows channel_stride apart, zeros outside [from, to);
- *   whole groups of LANES pixels are stored.
+ *   whole groups of LANES pixels are stored. Where `ahead` is not 0, elements so much further on are asked for, and need not exist.
  * - scatter: its inverse for x < count; whole groups of LANES pixels are read.
  * - input: the transform of `tiles` tiles side by side, tile_step apart, whose element (i, j) is the vector
  *   rows[i] + j * column_step of the first; point p of tile t becomes output + p * point_stride + t * LANES.
@@ -56,6 +56,7 @@ typedef struct {
     void *pixels;
     int64_t channel_stride, extent, from, to;
     int channels;
+    int64_t ahead;
 } npc_winograd_gather;
 
 typedef struct {

@@ -45,6 +45,7 @@ typedef struct {
     int plain; /* images are read where they lie, */
     int stores; /* and results written */
     int activates; /* by another function than the kernels' clip */
+    int asks; /* for the next channel's input and result */
 } sliding_job;
 
 static const char *applicable(const npc_plan *plan) {
@@ -82,12 +83,23 @@ static double own_cycles(const npc_plan *plan) {
     return channel_cycles(plan) * (double)plan->problem.batch * (double)plan->problem.output_channels;
 }
 
+/* Down a vector's column, memory would be waited for in every row: of the result as well. */
+static int exceeds_caches(const npc_problem *problem) {
+    const double outputs = (double)npc_rows(problem).output * (double)npc_columns(problem).output;
+    const double bytes =
+        npc_channel_bytes(problem) * (double)problem->groups +
+        outputs * (double)(problem->output_channels * (int64_t)npc_compute_size(problem->compute));
+    return bytes * (double)problem->batch > NPC_LAST_CACHE;
+}
+
 /* Of images that are not better left to kernels of stencil.c that go along rows. */
 static double most_bytes(const npc_plan *plan) {
     const npc_core *core = npc_core_of(plan);
     if (npc_taps(&plan->problem) == 9)
         return plan->kernels->stencil[NPC_STENCIL_3X3][0] ? core->sliding.square_bytes : MOST_BYTES;
-    return npc_columns(&plan->problem).stride == 1 ? core->sliding.large_bytes : MOST_BYTES;
+    return npc_columns(&plan->problem).stride == 1 && !exceeds_caches(&plan->problem)
+               ? core->sliding.large_bytes
+               : MOST_BYTES;
 }
 
 static const char *worthwhile(const npc_plan *plan) {
@@ -178,6 +190,7 @@ static void run_item(void *context, int64_t index, int thread) {
                        .output_rows = npc_min(recipe->band_rows, job->rows.output - row),
                        .output_columns = job->columns.output,
                        .clip = problem->activation == NPC_ACTIVATION_CLIP,
+                       .asks = job->asks,
                        .low = problem->activation_a,
                        .high = problem->activation_b};
     memset(zeros, 0, (size_t)recipe->zero_bytes);
@@ -219,6 +232,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
     job.stores =
         npc_lies_in_rows(problem, &tensors->output) && npc_counts_in_elements(problem, &tensors->output);
+    job.asks = job.plain && job.stores && exceeds_caches(problem);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     npc_parallel_for(plan->threads, problem->batch * job.chunks * job.bands, run_item, &job);
     return NPC_OK;

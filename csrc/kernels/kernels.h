@@ -379,7 +379,7 @@ typedef struct {
     void *output;
     int64_t channels, input_step, output_step, input_row, output_row;
     int64_t rows, columns, before_rows, before_columns, output_rows, output_columns;
-    int clip;
+    int clip, asks;
     double low, high;
 } npc_sliding;
 

@@ -114,43 +114,43 @@ static void list_inside(const npc_blocked_item *item, const npc_taps_block *taps
     }
 }
 
-/* The processor does not guess that the next run's weights will be read: each tile asks for a part of them. */
-static void fetch_ahead(const npc_block *tile, const npc_taps_block *taps, int64_t from, int64_t to,
+/* The processor does not guess that the next run's weights, behind these, will be read: each tile asks for a part of them. */
+static void fetch_ahead(const char *weights, const npc_taps_block *taps, int64_t from, int64_t to,
                         int64_t pitch) {
-    const char *next = (const char *)tile->weights + npc_blocked_elements(taps) * pitch;
+    const char *next = weights + npc_blocked_elements(taps) * pitch;
     for (int64_t line = from * pitch; line < to * pitch; line += LINE) NPC_PREFETCH(next + line);
 }
 
 /* One row of the band: some elements of the run, or none, to begin the sums with or to end them; where `taps` are given, those of a
- * kernel row whose columns may be left out. */
-static void run_row(const npc_blocked_item *item, const npc_blocked_block *block, const npc_block *given,
+ * kernel row whose columns may be left out. The tile is not copied, as the processor would wait for what was just written to it. */
+static void run_row(const npc_blocked_item *item, const npc_blocked_block *block, npc_block *tile,
                     int64_t row, const npc_taps_block *taps) {
     const npc_blocked_job *job = item->job;
     const npc_kernels *kernels = job->plan->kernels;
     const int64_t width = item->band.columns * item->images, tiles = item->tiles;
     const int64_t pitch = block->vectors * kernels->lanes;
-    const npc_parts parts = item->parts;
-    npc_block tile = *given;
+    const char *input = tile->input, *weights = tile->weights;
+    const int64_t *offsets = tile->offsets, reduction = tile->reduction;
     for (int64_t i = 0; i < tiles; i++) {
-        const int64_t at = npc_part_start(parts, i), end = npc_part_start(parts, i + 1);
+        const int64_t at = npc_part_start(item->parts, i), end = npc_part_start(item->parts, i + 1);
         npc_block_kernel *kernel = item->step == 1 ? kernels->block[end - at - 1][block->vectors - 1]
                                                    : kernels->block_half[end - at - 1];
-        if (taps && given->reduction) {
-            const int64_t elements = taps->channels * taps->columns;
+        if (taps && reduction) {
+            const int64_t elements = taps->channels * taps->columns, bytes = pitch * job->size;
             const npc_blocked_range inside = item->inside[i];
-            tile.weights = (const char *)given->weights + inside.from * pitch * job->size;
-            tile.offsets = given->offsets + inside.from;
-            tile.reduction = inside.to - inside.from;
+            tile->weights = weights + inside.from * bytes;
+            tile->offsets = offsets + inside.from;
+            tile->reduction = inside.to - inside.from;
             if (row == 0 && tiles == 1)
-                fetch_ahead(given, taps, inside.from, inside.to, pitch * job->size);
+                fetch_ahead(weights, taps, inside.from, inside.to, bytes);
             else if (row == 0)
-                fetch_ahead(given, taps, elements * i / tiles, elements * (i + 1) / tiles, pitch * job->size);
+                fetch_ahead(weights, taps, elements * i / tiles, elements * (i + 1) / tiles, bytes);
         }
-        tile.input =
-            (const char *)given->input + (row * item->planes.columns.extent + at * item->step) * job->size;
-        tile.sums = item->sums + (row * width + at) * pitch * job->size;
-        kernel(&tile);
+        tile->input = input + (row * item->planes.columns.extent + at * item->step) * job->size;
+        tile->sums = item->sums + (row * width + at) * pitch * job->size;
+        kernel(tile);
     }
+    tile->input = input;
 }
 
 static void run_run(npc_blocked_item *item, const npc_blocked_block *block, int64_t run,

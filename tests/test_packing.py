@@ -50,6 +50,11 @@ SMALL_IMAGES = [
     ((3, 4, 5, 2, 3), (17, 4, 3, 2, 2), {"padding": (1, 0, 1)}),
     ((2, 4, 9, 3, 3), (17, 4, 2, 3, 3), {"stride": (2, 1, 1), "dilation": (3, 1, 1), "padding": (3, 0, 0)}),
     ((300, 2, 1, 1), (17, 2, 1, 1), {}),
+    # Columns in the padding are left out for the pixels of all images.
+    ((5, 6, 4, 2), (40, 6, 9, 9), {"padding": 4}),
+    ((7, 4, 3, 5), (20, 4, 5, 9), {"padding": (2, 4), "stride": (1, 2)}),
+    ((9, 5, 6), (33, 5, 13), {"padding": 6}),
+    ((3, 4, 6, 6), (18, 4, 3, 3), {"padding": 4, "dilation": 4}),
 ]  # fmt: skip
 
 # Pixels under a single tap and many outputs, which an instruction set may copy into panels: rests of every width, rows

@@ -105,8 +105,8 @@ static npc_blocked_range outer_taps_inside(const npc_blocked_item *item, const n
 static void list_inside(const npc_blocked_item *item, const npc_taps_block *taps) {
     const npc_axis *axis = &item->job->columns;
     for (int64_t i = 0; i < item->tiles; i++) {
-        const int64_t first = item->band.column + npc_part_start(item->parts, i);
-        const int64_t last = item->band.column + npc_part_start(item->parts, i + 1) - 1;
+        const int64_t first = item->band.column + npc_part_start(item->parts, i) / item->images;
+        const int64_t last = item->band.column + (npc_part_start(item->parts, i + 1) - 1) / item->images;
         const int64_t from = npc_blocked_inside(axis, last, taps->column, taps->columns).from;
         const int64_t to = npc_blocked_inside(axis, first, taps->column, taps->columns).to;
         item->inside[i].from = (from - taps->column) * taps->channels;

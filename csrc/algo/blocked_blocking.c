@@ -155,7 +155,8 @@ static void choose_images(const npc_plan *plan, npc_blocked_recipe *recipe) {
     const int most_pixels = npc_taps(problem) == 1        ? POINT_PIXELS
                             : npc_outer_taps(problem) > 1 ? FEW_PIXELS
                                                           : MERGED_PIXELS;
-    if (pixels > most_pixels || recipe->by_columns ||
+    const int leaves_out = recipe->by_columns && npc_outer_taps(problem) > 1; /* more than others win */
+    if (pixels > most_pixels || leaves_out ||
         (double)(row.phases * column.phases) * (double)row.extent * (double)column.extent > NPC_PLANES_LISTED)
         return;
     const int64_t most =

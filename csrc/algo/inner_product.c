@@ -29,8 +29,11 @@ enum {
     MOST_BYTES = 16,          /* and of an element */
     HEADER = 64,              /* bytes of a thread's workspace for its flag */
     FAR_BYTES = 4096,         /* from channel to channel */
+    NEAR_BYTES = 4 << 20,     /* of an image, which stays in a cache */
     THREAD_WORK = 100 * 1000, /* multiplications that pay for waking one more thread */
 };
+
+#define NEIGHBOUR_CYCLES 0.2 /* to copy one beside another */
 
 /* A band has several images, of the batch and of outer pixels, only where it has all pixels of each. */
 typedef struct {
@@ -122,10 +125,16 @@ static double read_share(const npc_problem *problem) {
     return share;
 }
 
-/* An element of a window: channels far apart lie in other pages, or even in the same set of a cache. */
+/* An element of a window: channels far apart lie in other pages, or even in the same set of a cache. Neighbours come together, which
+ * gains nothing where memory is waited for. */
 static double gather_cycles(const npc_problem *problem) {
     const double bytes = npc_channel_bytes(problem);
-    return bytes < FAR_BYTES ? 1.3 : fmod(bytes, FAR_BYTES) > 0 ? 1.8 : 3;
+    const double place = bytes < FAR_BYTES ? 1.3 : fmod(bytes, FAR_BYTES) > 0 ? 1.8 : 3;
+    const npc_axis columns = npc_columns(problem);
+    if (columns.kernel == 1 || columns.dilation > 1 || problem->padding_mode != NPC_PADDING_ZEROS ||
+        bytes * (double)npc_group_inputs(problem) > NEAR_BYTES)
+        return place;
+    return place / (double)columns.kernel + NEIGHBOUR_CYCLES;
 }
 
 double npc_inner_product_cycles(const npc_plan *plan) {
@@ -176,66 +185,82 @@ static void prepare(npc_plan *plan) {
     memcpy(plan->recipe, &r, sizeof r);
 }
 
-/* Where the taps of a run read a channel's image under one pixel: those that do not fall on zeros. */
-static int64_t list_taps(const inner_item *item, const npc_tensor *input, const npc_taps_block *taps,
-                         int64_t row, int64_t column) {
-    const inner_job *job = item->job;
-    const npc_padding_mode mode = job->problem->padding_mode;
-    const int64_t row_stride = npc_row_stride(job->problem, input),
-                  stride = npc_column_stride(job->problem, input);
-    int64_t count = 0;
-    int32_t to = 0;
-    for (int64_t outer = taps->outer; outer < taps->outer + taps->outers; outer++) {
-        const char *image = npc_outer_image(job->problem, input, item->band.outer, outer);
-        for (int64_t r = taps->row; r < taps->row + taps->rows; r++) {
-            const int64_t i = npc_border(npc_phase_start(&job->rows, row, r), job->rows.input, mode);
-            const int64_t before = image ? image - input->data + i * row_stride : 0;
-            for (int64_t c = taps->column; c < taps->column + taps->columns; c++, to++) {
-                const int64_t j =
-                    npc_border(npc_phase_start(&job->columns, column, c), job->columns.input, mode);
-                if (!image || i < 0 || j < 0) continue;
-                item->from[count] = before + j * stride;
-                item->to[count++] = to;
-            }
-        }
-    }
-    return count;
-}
-
-/* Listed elements of all channels of a run. */
+/* Elements of all channels of a run: `each` neighbours from each place listed. */
 typedef struct {
     const char *pixels;
     char *window;
     int64_t channels, channel_stride, taps; /* bytes; elements of a channel's window */
     const int64_t *from;
     const int32_t *to;
-    int64_t count;
+    int64_t count, each;
 } listed;
 
-/* The longer loop is the inner one. */
-NPC_INLINE void gather_of(const listed *l, const int64_t bytes) {
+/* Where the taps of a run read a channel's image under one pixel: those that do not fall on zeros. */
+static void list_taps(const inner_item *item, const npc_tensor *input, const npc_taps_block *taps,
+                      int64_t row, int64_t column, listed *l) {
+    const inner_job *job = item->job;
+    const npc_padding_mode mode = job->problem->padding_mode;
+    const int64_t row_stride = npc_row_stride(job->problem, input),
+                  stride = npc_column_stride(job->problem, input);
+    const int64_t first = npc_phase_start(&job->columns, column, taps->column);
+    const int64_t low = npc_clamp(-first, 0, taps->columns),
+                  high = npc_clamp(job->columns.input - first, low, taps->columns);
+    const int neighbours = mode == NPC_PADDING_ZEROS && job->columns.dilation == 1 &&
+                           stride == (int64_t)npc_scalar_size(input->scalar);
+    int64_t count = 0;
+    int32_t to = 0;
+    l->each = neighbours ? high - low : 1;
+    for (int64_t outer = taps->outer; outer < taps->outer + taps->outers; outer++) {
+        const char *image = npc_outer_image(job->problem, input, item->band.outer, outer);
+        for (int64_t r = taps->row; r < taps->row + taps->rows; r++, to += (int32_t)taps->columns) {
+            const int64_t i = npc_border(npc_phase_start(&job->rows, row, r), job->rows.input, mode);
+            if (!image || i < 0) continue;
+            const int64_t before = image - input->data + i * row_stride;
+            if (neighbours && low < high) {
+                item->from[count] = before + (first + low) * stride;
+                item->to[count++] = to + (int32_t)low;
+            }
+            for (int64_t c = 0; c < taps->columns && !neighbours; c++) {
+                const int64_t j = npc_border(npc_phase_start(&job->columns, column, taps->column + c),
+                                             job->columns.input, mode);
+                if (j < 0) continue;
+                item->from[count] = before + j * stride;
+                item->to[count++] = to + (int32_t)c;
+            }
+        }
+    }
+    l->count = count;
+}
+
+/* The longer loop is the inner one. `length` is that of `each`. */
+NPC_INLINE void gather_of(const listed *l, const int64_t bytes, const int64_t length) {
     const int64_t stride = l->channel_stride, taps = l->taps * bytes;
     if (l->channels < l->count) {
         for (int64_t c = 0; c < l->channels; c++)
             for (int64_t i = 0; i < l->count; i++)
                 memcpy(l->window + c * taps + l->to[i] * bytes, l->pixels + c * stride + l->from[i],
-                       (size_t)bytes);
+                       (size_t)length);
         return;
     }
     for (int64_t i = 0; i < l->count; i++) {
         const char *source = l->pixels + l->from[i];
         char *target = l->window + l->to[i] * bytes;
         for (int64_t c = 0; c < l->channels; c++, source += stride, target += taps)
-            memcpy(target, source, (size_t)bytes);
+            memcpy(target, source, (size_t)length);
     }
 }
 
 static void gather(const listed *l, int64_t bytes) {
-    switch (bytes) {
-    case 2: gather_of(l, 2); break;
-    case 4: gather_of(l, 4); break;
-    case 8: gather_of(l, 8); break;
-    default: gather_of(l, bytes);
+    switch (l->each * bytes) {
+    case 2: gather_of(l, bytes, 2); break;
+    case 4: gather_of(l, bytes, 4); break;
+    case 8: gather_of(l, bytes, 8); break;
+    case 12: gather_of(l, bytes, 12); break;
+    case 16: gather_of(l, bytes, 16); break;
+    case 20: gather_of(l, bytes, 20); break;
+    case 24: gather_of(l, bytes, 24); break;
+    case 28: gather_of(l, bytes, 28); break;
+    default: gather_of(l, bytes, l->each * bytes);
     }
 }
 
@@ -261,8 +286,8 @@ static void bring_windows(inner_item *item, const npc_taps_block *taps, int64_t 
             for (int64_t column = 0; column < item->band.columns; column++, window += pitch) {
                 l.window = plain ? window : item->raw;
                 l.pixels = input.data;
-                l.count = list_taps(item, &input, taps, item->band.row + row, item->band.column + column);
-                if (l.count < l.taps) memset(l.window, 0, (size_t)(count * bytes));
+                list_taps(item, &input, taps, item->band.row + row, item->band.column + column, &l);
+                if (l.count * l.each < l.taps) memset(l.window, 0, (size_t)(count * bytes));
                 gather(&l, bytes);
                 if (!plain) npc_load_part(window, &input, problem->compute, item->raw, bytes, 0, count);
             }

@@ -19,7 +19,7 @@ enum {
     STEPS_WORK = 38,   /* to begin planes of longer steps, */
     PICKS_WORK = 2,    /* to know the places of a pick, */
     LOADS = 3,         /* as many vectors or picks as take that long, */
-    MOVE_WORK = 2,     /* and to move a vector of a list */
+    MOVES = 3,         /* moves of a list that take as long as four of its pixels */
     LIST_CHANNELS = 4, /* that pay for a list */
     LIST_USES = 8,     /* of a list that pay for its moves, */
     MOVED_PIXELS = 3,  /* with so many pixels each */
@@ -358,7 +358,8 @@ static int has_short_rows(const packer *p, const npc_planes_source *source) {
     const int64_t step = p->packer.step, phases = phases_together(p), plane = p->planes->plane;
     if (step <= 2) return plane < PLANE_WORK + (step == 1 ? ROW_WORK : HALF_WORK) * vectors;
     const int64_t moves = plane * step / lanes + rows->extent, picks = phases * (step - 1);
-    const int64_t listed = moved_channels(p, source) < LIST_USES ? plane : npc_min(plane, moves * MOVE_WORK);
+    const int64_t listed =
+        moved_channels(p, source) < LIST_USES ? plane : npc_min(plane, moves + moves / MOVES);
     return phases * listed < STEPS_WORK + PICKS_WORK * picks + (2 * step + picks) * vectors / LOADS;
 }
 

@@ -160,6 +160,15 @@ def test_images_packed_together_have_the_same_bits(engine, case):
         assert result.tobytes() == done[0][1].tobytes()
 
 
+def test_zeros_have_the_same_sign_on_any_number_of_threads(engine):
+    """Products with padding, which some tiles leave out, make +0 of -0."""
+    for case in [*cases(SMALL_IMAGES), shapes.Case((40, 8, 5), (64, 8, 12), padding=6)]:
+        weight = numpy.ones(case.weight, "f")
+        arrays = numpy.full(case.input, -0.0, "f"), weight, numpy.full(len(weight), -0.0, "f")
+        done = [engine.conv(arrays, case.arguments(), num_threads=threads) for threads in (1, 2, 3)]
+        assert done[0] is None or len({result.tobytes() for _, result in done}) == 1, str(case)
+
+
 def test_images_packed_together_keep_what_is_not_finite_to_themselves(engine):
     for case in cases(SMALL_IMAGES):
         data = shapes.shared_data(case, "f")

@@ -141,7 +141,8 @@ static int64_t bands_of(const npc_problem *problem, const npc_blocked_recipe *re
 }
 
 /* Images of few pixels together: their tiles are fuller, and weights serve all of them. Pixels that would be read in place are packed
- * for it; outer taps in the padding are not left out any more. */
+ * for it; outer taps in the padding are not left out any more. Which columns a tile leaves out must not depend on threads, as products
+ * with padding make +0 of -0: of these, two bands are made where there is nothing else to share. */
 static void choose_images(const npc_plan *plan, npc_blocked_recipe *recipe) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
@@ -159,8 +160,10 @@ static void choose_images(const npc_plan *plan, npc_blocked_recipe *recipe) {
     if (pixels > most_pixels || leaves_out ||
         (double)(row.phases * column.phases) * (double)row.extent * (double)column.extent > NPC_PLANES_LISTED)
         return;
-    const int64_t most =
-        npc_min(all, npc_min((int64_t)(MERGED_BAND / pixels), (int64_t)(PLANE_BYTES / planes)));
+    const int64_t block = plan->kernels->lanes * NPC_BLOCK_VECTORS;
+    const int halves = recipe->by_columns && problem->groups == 1 && npc_group_outputs(problem) <= block;
+    const int64_t most = npc_min(halves ? npc_ceil_div(all, 2) : all,
+                                 npc_min((int64_t)(MERGED_BAND / pixels), (int64_t)(PLANE_BYTES / planes)));
     if (most < 2) return;
     recipe->images = npc_ceil_div(all, npc_ceil_div(all, most));
     recipe->merges = 1;
@@ -182,7 +185,7 @@ static void share_among_threads(npc_plan *plan, npc_blocked_recipe *recipe) {
         const int uneven = chunk * threads * 7 > outputs * 8; /* too few blocks of channels to share them */
         int64_t more = row_bands;
         while (more < row_bands + threads && images * more % threads) more++;
-        if (recipe->merges && (bands > 1 || outputs < threads * block))
+        if (recipe->merges && !recipe->by_columns && (bands > 1 || outputs < threads * block))
             recipe->images =
                 npc_ceil_div(all, npc_round_up(npc_ceil_div(all, recipe->images), npc_min(threads, all)));
         else if (!recipe->merges && (bands > threads || uneven) && height >= 2 * more &&

@@ -70,8 +70,9 @@ double npc_untransformed_cycles(const npc_plan *plan) {
 
 int npc_splits_steps(const npc_plan *plan) {
     const npc_axis columns = npc_columns(&plan->problem);
-    return plan->kernels->copy[NPC_COPY_KERNELS - 1] && columns.stride <= NPC_COPY_STEPS &&
-           columns.dilation == 1;
+    return plan->kernels->copy[NPC_COPY_KERNELS - 1] && columns.stride > 2 &&
+           columns.stride <= NPC_COPY_STEPS && columns.dilation == 1 &&
+           plan->problem.padding_mode == NPC_PADDING_ZEROS;
 }
 
 double npc_pixel_cycles(const npc_plan *plan) {

@@ -76,6 +76,6 @@ double npc_turning_cycles(const npc_plan *plan, int64_t turns_taps);
 /* Of an image of one input channel. */
 double npc_channel_bytes(const npc_problem *problem);
 
-enum { NPC_LAST_CACHE = 16 << 20 }; /* bytes of weights that stay in one */
+enum { NPC_LAST_CACHE = 16 << 20 }; /* bytes of weights, or of images and results, that stay in one */
 
 #endif

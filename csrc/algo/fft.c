@@ -174,7 +174,7 @@ static void turn_lines(const fft_item *item, const fft_lines *lines) {
     if (!turn_in_place(item, lines, &run)) {
         for (int64_t l = 0; l < lanes; l++) {
             const npc_row_run line = {row_at(job, lines->image, lines->row + l * lines->row_step), 1,
-                                      lines->start + l * lines->start_step, pixels};
+                                      lines->start + l * lines->start_step, pixels, 1};
             npc_pack_channels(&job->packer, &line, item->rows + l * pixels * job->transform.size);
         }
         run.rows = item->rows;

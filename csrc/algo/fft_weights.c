@@ -122,7 +122,7 @@ static void pack_output(void *context, int64_t k, int thread) {
         job->spectra + (npc_fft_weights_of(plan, recipe, group, first) + 2 * (output - first)) * size;
     for (int64_t tap = 0; tap < recipe->taps; tap += lanes) {
         const int64_t count = npc_min(lanes, recipe->taps - tap);
-        const npc_winograd_gather run = {rows, turned, pixels, pixels, 0, pixels, (int)count};
+        const npc_winograd_gather run = {rows, turned, pixels, pixels, 0, pixels, (int)count, 0};
         load_taps(job, k, tap, count, rows);
         plan->kernels->winograd.gather(&run);
         npc_fft_forward(&job->transform, turned, &points);

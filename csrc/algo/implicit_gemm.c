@@ -142,7 +142,7 @@ static uint32_t split_row(const gemm_item *item, const npc_channel_packer *packe
     run.to = in_place ? row ? npc_clamp(job->columns.input - start, run.from, run.count) : 0 : run.count;
     for (int64_t c = 0; c < inputs; c += NPC_PIECES_CHANNELS, run.target += job->recipe->channel_block) {
         const char *channel = row ? row + c * item->input.channel_stride : NULL;
-        const npc_row_run pixels = {channel, npc_min(NPC_PIECES_CHANNELS, inputs - c), start, run.count};
+        const npc_row_run pixels = {channel, npc_min(NPC_PIECES_CHANNELS, inputs - c), start, run.count, 1};
         run.channels = pixels.channels;
         run.source = item->stage;
         if (!in_place)

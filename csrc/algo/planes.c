@@ -197,13 +197,13 @@ void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run,
             .from = npc_clamp(-run->start, 0, run->extent * row->step),
             .to = npc_clamp(row->width - run->start, 0, (run->extent - 1) * row->step + phases),
             .phases = phases,
-            .pitch = run->extent,
+            .pitch = run->channels * run->extent,
             .step = row->step};
         packer->copy(&rows);
         return;
     }
-    for (int64_t c = 0; c < run->channels; c++)
-        for (int64_t phase = 0; phase < phases; phase++, target += run->extent * size)
+    for (int64_t phase = 0; phase < phases; phase++)
+        for (int64_t c = 0; c < run->channels; c++, target += run->extent * size)
             npc_pack_row(row, target, run->row ? run->row + c * row->input->channel_stride : NULL, 0,
                          run->start + phase, run->extent);
 }

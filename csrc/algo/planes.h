@@ -125,7 +125,7 @@ typedef struct {
 typedef struct {
     const char *row; /* the first channel's first pixel, or NULL for zeros */
     int64_t channels, start, extent;
-    int64_t phases; /* of a row's step, neighbouring pixels, one after the other; 0 for one */
+    int64_t phases; /* of the step, neighbouring pixels, one after the other with all channels */
 } npc_row_run;
 
 npc_channel_packer npc_channel_packer_of(const npc_planes_source *source, int64_t step);

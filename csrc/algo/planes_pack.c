@@ -76,7 +76,7 @@ static void copy_planes(const packer *p, char *target, copy_source source, int64
                            .pitch = p->planes->plane,
                            .next = source.next / p->size,
                            .step = step};
-    if (high > low) p->copy(&rows);
+    if (high > low) p->copy(&rows); /* beyond its rows perhaps, into those that are zeroed now */
     for (int64_t i = 0; i < phases && !inside; i++, target += p->planes->plane * p->size) {
         npc_zeros(target, p->problem->compute, low * extent);
         npc_zeros(target + high * extent * p->size, p->problem->compute, (height - high) * extent);

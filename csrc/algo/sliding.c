@@ -84,7 +84,7 @@ static double own_cycles(const npc_plan *plan) {
 }
 
 /* Down a vector's column, memory would be waited for in every row: of the result as well. */
-static int exceeds_caches(const npc_problem *problem) {
+static int lies_beyond_caches(const npc_problem *problem) {
     const double outputs = (double)npc_rows(problem).output * (double)npc_columns(problem).output;
     const double bytes =
         npc_channel_bytes(problem) * (double)problem->groups +
@@ -97,7 +97,7 @@ static double most_bytes(const npc_plan *plan) {
     const npc_core *core = npc_core_of(plan);
     if (npc_taps(&plan->problem) == 9)
         return plan->kernels->stencil[NPC_STENCIL_3X3][0] ? core->sliding.square_bytes : MOST_BYTES;
-    return npc_columns(&plan->problem).stride == 1 && !exceeds_caches(&plan->problem)
+    return npc_columns(&plan->problem).stride == 1 && !lies_beyond_caches(&plan->problem)
                ? core->sliding.large_bytes
                : MOST_BYTES;
 }
@@ -232,7 +232,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         npc_lies_in_rows(problem, &tensors->input) && npc_counts_in_elements(problem, &tensors->input);
     job.stores =
         npc_lies_in_rows(problem, &tensors->output) && npc_counts_in_elements(problem, &tensors->output);
-    job.asks = job.plain && job.stores && exceeds_caches(problem);
+    job.asks = job.plain && job.stores && lies_beyond_caches(problem);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
     npc_parallel_for(plan->threads, problem->batch * job.chunks * job.bands, run_item, &job);
     return NPC_OK;

@@ -22,6 +22,7 @@ enum {
     FEW_LINE_TAPS = 23,       /* of a kernel row: stores that pass the caches by save more than lines */
     SHORT_BYTES = 32,         /* of a vector */
     MOST_STRIDED_ROWS = 7,    /* of a kernel: with more it pays to separate pixels beforehand */
+    FEW_STEPS = 4,            /* of a stride; longer ones read more lines for each pixel */
     FEW_IMAGES = 4,           /* from so many on it is too much to read them again */
     STAGED = 2,               /* times the pixels of packed planes may be converted */
     ITEM_CYCLES = 8000,       /* pay for handing out an item */
@@ -142,9 +143,10 @@ static double cycles_of(const npc_plan *plan) {
     const double taps = (double)npc_taps(problem), outers = (double)npc_outer_taps(problem);
     const double vectors = (double)rows.output * (double)npc_ceil_div(columns.output, plan->kernels->lanes);
     const double packed = outers * (double)(rows.output * npc_min(rows.kernel, rows.stride));
-    const double row = npc_splits_steps(plan) ? 25 + 0.7 * (double)columns.input
-                                              : 25 * (double)npc_min(columns.kernel, columns.stride) +
-                                                    (columns.stride > 4 ? 3 : 1) * (double)columns.input;
+    const double row = npc_splits_steps(plan)
+                           ? 25 + 0.7 * (double)columns.input
+                           : 25 * (double)npc_min(columns.kernel, columns.stride) +
+                                 (columns.stride > FEW_STEPS ? 3 : 1) * (double)columns.input;
     const double begun = columns.stride == 1   ? 130 + 5 * taps
                          : columns.stride == 2 ? 175
                                                : 500 + packed * row;

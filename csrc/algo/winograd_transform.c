@@ -64,7 +64,7 @@ static void pack_rows(const npc_winograd_item *item, const vector_inputs *inputs
     for (int64_t c = 0; c < count;) {
         const piece_run run = piece_run_at(item, inputs, c, y);
         const npc_row_run rows = {row_of(item, image, &run), npc_min(run.channels, count - c), run.column,
-                                  job->recipe->extent};
+                                  job->recipe->extent, 1};
         npc_pack_channels(&packer, &rows, item->line + c * row_bytes);
         c += rows.channels;
     }

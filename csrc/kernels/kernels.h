@@ -42,7 +42,7 @@
  * block_weights: rows of weights into blocks, target[places[r] * target_stride + k] = source[k * source_stride + r] for
  *     r < count and k < channels, and 0 for the other lanes. Where it `checks`, returns whether all are finite; integers are.
  *
- * copy: `count` rows of `extent` pixels each, one after the other in the target, of `phases` neighbouring pixels `pitch` elements apart:
+ * copy: `count` rows of `extent` pixels each, one after the other in the target, of `phases` (0 for one) neighbouring pixels `pitch` elements apart:
  *     target[phase * pitch + r * extent + j] = source[r * source_stride + j * step + phase]
  *   Elements of a source row outside [from, to) count as zeros, never read. For steps of 1, of 2 and, NULL where an ISA or type has
  *   none, up to NPC_COPY_STEPS; as many phases at most. Whole vectors are stored, so up to a vector less one element beyond the last

@@ -135,7 +135,7 @@ def test_the_same_bits_on_any_number_of_threads(sliding):
 
 @pytest.mark.parametrize(("size", "stride"), KERNELS)
 def test_the_same_bits_beyond_the_caches(sliding, size, stride):
-    """The kernels that ask for memory, of 17 MiB, give the same as the others do for parts of them."""
+    """Kernels that ask for memory, as input and result are 21 to 34 MiB, give what others do for thirds of them."""
     rng = numpy.random.default_rng(size + stride)
     image = rng.standard_normal((2, 90, 160, 155), "f")
     weight, bias = rng.standard_normal((90, 1, size, size), "f"), rng.standard_normal(90, "f")
@@ -144,9 +144,9 @@ def test_the_same_bits_beyond_the_caches(sliding, size, stride):
         if sliding.refusal((image, weight, bias), {**arguments, "groups": 90}):
             pytest.skip("registers are too few")
         whole = npconv.conv(image, weight, bias, groups=90, **arguments)
-        for part in (slice(0, 31), slice(31, 90)):
+        for part in (slice(0, 30), slice(30, 60), slice(60, 90)):
             channels = (image[:, part], weight[part], bias[part])
-            expected = npconv.conv(*channels, groups=len(weight[part]), **arguments)
+            expected = npconv.conv(*channels, groups=30, **arguments)
             assert whole[:, part].tobytes() == expected.tobytes()
 
 

@@ -64,11 +64,11 @@ double npc_plain_cycles(const npc_plan *plan);
 /* The best of all that transform neither pixels nor weights. */
 double npc_untransformed_cycles(const npc_plan *plan);
 
-/* What they have in common: packing a pixel, where long strides take longer if rows are not turned around; reading weights that lie
- * beyond the last cache. */
-double npc_pixel_cycles(const npc_plan *plan);
 /* Whether pixels of a stride above 2 are packed by vectors, all phases at once. */
 int npc_splits_steps(const npc_plan *plan);
+/* What they have in common: packing a pixel, where long strides take longer if rows are neither turned around nor split so; reading
+ * weights that lie beyond the last cache. */
+double npc_pixel_cycles(const npc_plan *plan);
 double npc_weights_cycles(const npc_plan *plan);
 /* Taking weights that lie as those of a transpose for algorithms that turn no more than so many taps. */
 double npc_turning_cycles(const npc_plan *plan, int64_t turns_taps);

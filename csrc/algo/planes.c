@@ -186,7 +186,6 @@ npc_channel_packer npc_channel_packer_of(const npc_planes_source *source, int64_
 void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run, char *target) {
     const npc_row_packer *row = &packer->row;
     const int64_t size = (int64_t)npc_compute_size(row->problem->compute);
-    const int64_t phases = npc_max(1, run->phases);
     if (packer->copy && run->row) {
         const npc_copy rows = {
             .source = run->row + run->start * size,
@@ -195,14 +194,14 @@ void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run,
             .extent = run->extent,
             .source_stride = row->input->channel_stride / size,
             .from = npc_clamp(-run->start, 0, run->extent * row->step),
-            .to = npc_clamp(row->width - run->start, 0, (run->extent - 1) * row->step + phases),
-            .phases = phases,
+            .to = npc_clamp(row->width - run->start, 0, (run->extent - 1) * row->step + run->phases),
+            .phases = run->phases,
             .pitch = run->channels * run->extent,
             .step = row->step};
         packer->copy(&rows);
         return;
     }
-    for (int64_t phase = 0; phase < phases; phase++)
+    for (int64_t phase = 0; phase < run->phases; phase++)
         for (int64_t c = 0; c < run->channels; c++, target += run->extent * size)
             npc_pack_row(row, target, run->row ? run->row + c * row->input->channel_stride : NULL, 0,
                          run->start + phase, run->extent);

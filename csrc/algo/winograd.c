@@ -364,8 +364,7 @@ npc_status npc_winograd_run(const npc_plan *plan, const npc_tensors *tensors, co
     job.runs = npc_ceil_div(npc_outer_outputs(problem), r.run);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.lanes = plan->kernels->lanes;
-    const double images =
-        (double)problem->batch * (double)problem->groups * (double)npc_group_inputs(problem);
+    const double images = (double)problem->batch * (double)problem->input_channels;
     if (images * npc_channel_bytes(problem) >= ASKED_BYTES && job.rows.dilation == 1)
         job.ahead = ROWS_AHEAD * npc_row_stride(problem, &tensors->input) / job.size;
     for (int thread = 0; thread < plan->threads; thread++)

@@ -42,13 +42,13 @@
  * block_weights: rows of weights into blocks, target[places[r] * target_stride + k] = source[k * source_stride + r] for
  *     r < count and k < channels, and 0 for the other lanes. Where it `checks`, returns whether all are finite; integers are.
  *
- * copy: `count` rows of `extent` pixels each, one after the other in the target, of `phases` (0 for one) neighbouring pixels `pitch` elements apart:
+ * copy: `count` rows of `extent` pixels each, one after the other in the target, and `pitch` elements on those of the next of `phases`
+ *   neighbouring pixels (0 counts as one):
  *     target[phase * pitch + r * extent + j] = source[r * source_stride + j * step + phase]
  *   Elements of a source row outside [from, to) count as zeros, never read. For steps of 1, of 2 and, NULL where an ISA or type has
  *   none, up to NPC_COPY_STEPS; as many phases at most. Whole vectors are stored, so up to a vector less one element beyond the last
- *   row, but none of the next phase is overwritten. Elements further on
- *   are asked for meanwhile, which need not exist: those at source + next, with which another copy goes on, or where `next` is 0 or rows
- *   are many those of the next ones.
+ *   row, but none of the next phase is overwritten. Elements further on are asked for meanwhile, which need not exist: those at
+ *   source + next, with which another copy goes on, or where `next` is 0 or rows are many those of the next ones.
  *
  * move: of LANES elements in words of 32 bits, NULL where an ISA or type has none: for each move, in order,
  *     found[i] = (source + from)[places[i]] where places[i] >= 0, and found[i] & keep elsewhere,
@@ -79,6 +79,7 @@
  *     output[m][j] = (bias or 0) + sum over r, c of weights[r][c] * input[m * s + r - before_rows][j * s + c - before_columns]
  *   for m < output_rows and j < output_columns >= sliding_columns, in order of r and c. Kernels of channels follow one another, and so
  *   do biases. Pixels outside rows and columns are zeros, never read; `zeros` are as many as columns. Clip as above.
+ *   Where it `asks`, elements input_step and output_step further on are asked for meanwhile, and need not exist.
  *
  * inner[0]: up to INNER_ROWS rows of weights x up to inner_columns pixels, [1]: up to twice as many rows x half of the pixels; NULL
  *   where an ISA or type has none,

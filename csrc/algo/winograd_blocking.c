@@ -25,6 +25,8 @@ const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
 
 #define PACK 16.0 /* tiles whose products take as long as writing all weights to memory */
 #define SUMS 8.0 /* input channels whose products take as long as the rest for a point of a tile */
+/* Cycles for a byte that another core wrote: a mean of 0.1, where they have a cache in common, and of 1.2, where they have none. */
+#define EXCHANGE 0.4
 #define CROWD 0.25 /* how much longer tiles take in a band that fills its cache than in a small one */
 
 typedef struct {
@@ -33,6 +35,7 @@ typedef struct {
     int64_t vectors, blocks; /* vectors of input channels, blocks of output channels */
     /* In tiles: what a band costs besides its tiles, what so many lanes of a row of pixels, what threads that wait. */
     double turn, gather, meeting;
+    double exchange; /* the same for a tile, where threads wrote a part of its points each */
     double share; /* of products in a tile's time */
     double best, packed_bytes; /* the least time so far; all weights */
     int fits; /* the workspace of the best so far: one that does not is better than none */
@@ -52,8 +55,8 @@ static double time_together(const search *s, int64_t bands, double tiles, double
     const int64_t threads = s->plan->threads;
     const double before = (double)npc_ceil_div(s->vectors, threads) / (double)s->vectors;
     const double after = (double)npc_ceil_div(s->blocks, threads) / (double)s->blocks;
-    return (double)bands *
-           (before * (0.1 * tiles + gather) + after * (0.9 * busy(tiles) + s->turn) + s->meeting);
+    return (double)bands * (before * (0.1 * tiles + gather) + after * (0.9 * busy(tiles) + s->turn) +
+                            s->meeting + s->exchange * tiles);
 }
 
 /* Rows of pixels of a band, which overlap with those of its neighbours. */
@@ -77,6 +80,12 @@ static int may_be_fresh(const search *s) { return !s->plan->prepacked && one_sli
 
 /* Weights come from memory for every band. */
 static int streams(const search *s) { return s->packed_bytes > NPC_LAST_CACHE; }
+
+/* Tiles whose products take as long as reading the weights of a band, from memory or from a cache. */
+static double reading(const search *s) {
+    if (streams(s)) return 10;
+    return s->packed_bytes > BAND_BYTES ? 2.5 : 1;
+}
 
 /* What a thread's workspace holds. */
 static void measure(const npc_plan *plan, npc_winograd_recipe *r) {
@@ -208,7 +217,9 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
                 .gather = 80 * (double)vectors / tile,
                 .meeting = 20000 / tile,
                 .share = share};
-    s.turn = share * (streams(&s) ? 10 : 1) + 2000 / tile;
+    const double tile_bytes = (double)(npc_winograd_points(&r) * vectors * lanes * size);
+    s.exchange = EXCHANGE * tile_bytes * (1 - 1.0 / plan->threads) / tile;
+    s.turn = share * reading(&s) + 2000 / tile;
     choose_tiles(&s);
     r.run = choose_run(plan, &r);
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];

@@ -1,9 +1,13 @@
-"""From medians to a Markdown table, means and the worst rows. All works on what the JSON file holds."""
+"""From medians to a Markdown table, means and the worst rows. All works on what the JSON file holds.
+
+python benchmarks/report.py result.json    # a narrow table: torch and the best peer alone
+"""
 
 from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -85,6 +89,19 @@ def _line(entry: Entry, timed: list[str], peak: float | None) -> list[str]:
     ]
 
 
+def narrow_table(result: dict[str, Any]) -> str:
+    header = ["row", "npconv", "torch NCHW", "best peer's", "vs torch", "vs best", "best peer"]
+    return markdown(header, (_narrow_line(entry) for entry in result["rows"]))
+
+
+def _narrow_line(entry: Entry) -> list[str]:
+    best = best_peer(entry)
+    times = [median(entry, name) if name else None for name in ("npconv", BASELINE, best)]
+    ratios = [against_torch(entry), against_best(entry)]
+    title = CONTESTANTS[best].title if best else "-"
+    return [entry["name"], *map(milliseconds, times), *map(number, ratios), title]
+
+
 def summary(result: dict[str, Any], worst: int = 5) -> str:
     """Geometric means and the rows that need work, against torch and against the best peer of each row."""
     lines = []
@@ -140,3 +157,7 @@ def heading(result: dict[str, Any]) -> str:
         f"{what}, {result['dtype']}, threads: {result['threads']}; {result['machine']}{peak}. "
         f"Medians in ms; vs is how many times as fast npconv is.{others}\n\n{libraries}\n"
     )
+
+
+if __name__ == "__main__":
+    print(narrow_table(load(sys.argv[1])))

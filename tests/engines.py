@@ -1,12 +1,14 @@
 """Every backend x instruction set x algorithm that this machine and build has, each forced by npconv.options."""
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import oracle
 
 import npconv
 
+# What they do depends on the precision, and they take both.
+OF_EITHER_PRECISION = ("direct", "stencil")
 ROUNDING_ACTIVATIONS = ("sigmoid", "tanh", "silu", "hardswish")
 
 
@@ -20,14 +22,17 @@ def compiled_core():
 
 @dataclass(frozen=True)
 class Engine:
-    """Names what is forced. `algorithm` None leaves the choice to npconv, which then must take every problem."""
+    """Names what is forced. `algorithm` None leaves the choice to npconv, which then must take every problem;
+    `precision` None prefers plain sums."""
 
     backend: str
     isa: str | None = None
     algorithm: str | None = None
+    precision: str | None = None
 
     def __str__(self):
-        return "-".join([self.backend, *([self.isa] if self.isa else []), self.algorithm or "automatic"])
+        names = [self.backend, self.isa, self.algorithm or "automatic", self.precision]
+        return "-".join(name for name in names if name)
 
     def options(self, **more):
         forced = {"backend": self.backend, "isa": self.isa, "algorithm": self.algorithm}
@@ -48,8 +53,8 @@ class Engine:
         return None
 
     def conv(self, arrays, arguments, *, num_threads=1, function=npconv.conv, **more):
-        """(precision, result), plain sums preferred, or None where the algorithm refuses both."""
-        for precision in ("strict", "fast"):
+        """(precision, result), or None where the algorithm refuses each."""
+        for precision in [self.precision] if self.precision else ["strict", "fast"]:
             with self.options(precision=precision, num_threads=num_threads):
                 if self.refusal(arrays, arguments) is None:
                     return precision, function(*arrays, **arguments, **more)
@@ -97,6 +102,8 @@ def all_engines():
                 for algorithm in (None, *core.ALGORITHMS)
                 if algorithm is None or has_kernels_of_its_own(isa, algorithm)
             ]
+            either = [engine for engine in found if engine.isa == isa and engine.algorithm in OF_EITHER_PRECISION]
+            found += [replace(engine, precision="fast") for engine in either]
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from engines import ENGINES, difference
 
 import npconv
 
-STENCIL = [engine for engine in ENGINES if engine.algorithm == "stencil"]
+STENCIL = [engine for engine in ENGINES if (engine.algorithm, engine.precision) == ("stencil", "fast")]
 # More than three vectors of 16 and 8 pixels, or one of every other pixel, and every rest of them.
 WIDTHS = (*range(25, 50, 3), *range(50, 68), 97, 131)
 

@@ -175,6 +175,8 @@ OTHERS = [
     depthwise("conformer dw k31 256 x500", 256, (500,), 31),
     layer("medical 3x3x3 16@24x48x48", 16, (24, 48, 48), 3),
     layer("medical 3x3x3 1-16@24x48x48", 1, (24, 48, 48), 3, outputs=16),
+    depthwise("movinet dw1x3x3 80@8x40x40", 80, (8, 40, 40), (1, 3, 3)),
+    depthwise("movinet dw1x5x5s1x2x2 184@8x20x20", 184, (8, 20, 20), (1, 5, 5), stride=(1, 2, 2)),
     layer("r2plus1d 3x1x1 144-64@8x28x28", 144, (8, 28, 28), (3, 1, 1), outputs=64),
     depthwise("x3d dw3x3x3 54@8x28x28", 54, (8, 28, 28), 3),
 ]

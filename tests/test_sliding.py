@@ -34,6 +34,12 @@ PROBLEMS = [
     ((1, 4, 2, 3), (4, 1, 5, 5), {"groups": 4, "padding": 11}),  # windows that lie in the padding
     ((2, 5, 6, 37), (5, 1, 3, 3), {"groups": 5, "padding": 2, "stride": 2, "activation": "relu"}),
     ((1, 5, 6, 21), (5, 1, 3, 3), {"groups": 5, "padding": 1, "activation": "hardswish"}),
+    # Outer axes, whose every output is an image.
+    ((2, 70, 3, 6, 17), (70, 1, 1, 3, 3), {"groups": 70, "padding": (0, 1, 1)}),
+    ((1, 4, 7, 9, 33), (8, 1, 1, 5, 5), {"groups": 4, "padding": (0, 2, 2), "stride": (3, 1, 1)}),
+    ((2, 3, 5, 8, 20), (3, 1, 1, 3, 3), {"groups": 3, "padding": (0, 1, 1), "stride": 2, "dilation": (4, 1, 1)}),
+    ((1, 2, 3, 4, 5, 18), (2, 1, 1, 1, 3, 3), {"groups": 2, "padding": (0, 0, 2, 0), "activation": "silu"}),
+    ((1, 1, 3, 180, 120), (1, 1, 1, 3, 3), {"groups": 1}),
 ]  # fmt: skip
 # Enough for two threads: many channels, several outputs a channel, and tall images in bands.
 LONG = [
@@ -41,6 +47,7 @@ LONG = [
     shapes.Case((2, 150, 20, 20), (300, 1, 5, 5), groups=150, padding=2, stride=2),
     shapes.Case((1, 2, 900, 70), (2, 1, 3, 3), groups=2, padding=1),
     shapes.Case((1, 1, 1500, 64), (1, 1, 5, 5), groups=1, padding=2),
+    shapes.Case((2, 5, 40, 30, 33), (5, 1, 1, 3, 3), groups=5, padding=(0, 1, 1)),
 ]
 CASES = [*(shapes.Case(input, weight, **arguments) for input, weight, arguments in PROBLEMS), *ROWS]
 
@@ -133,21 +140,32 @@ def test_the_same_bits_on_any_number_of_threads(sliding):
     assert shared > 1
 
 
+@pytest.mark.parametrize("outer", [(), (15,)], ids=["images", "volumes"])
 @pytest.mark.parametrize(("size", "stride"), KERNELS)
-def test_the_same_bits_beyond_the_caches(sliding, size, stride):
+def test_the_same_bits_beyond_the_caches(sliding, size, stride, outer):
     """Kernels that ask for memory, as input and result are 21 to 34 MiB, give what others do for thirds of them."""
     rng = numpy.random.default_rng(size + stride)
-    image = rng.standard_normal((2, 90, 160, 155), "f")
-    weight, bias = rng.standard_normal((90, 1, size, size), "f"), rng.standard_normal(90, "f")
-    arguments = {"stride": stride, "padding": size // 2}
+    channels, flat = 90 if not outer else 6, (1,) * len(outer)
+    image = rng.standard_normal((2, channels, *outer, 160, 155), "f")
+    weight, bias = rng.standard_normal((channels, 1, *flat, size, size), "f"), rng.standard_normal(channels, "f")
+    arguments = {"stride": (*flat, stride, stride), "padding": (*[0 for _ in outer], size // 2, size // 2)}
     with sliding.options(precision="fast", num_threads=2):
-        if sliding.refusal((image, weight, bias), {**arguments, "groups": 90}):
+        if sliding.refusal((image, weight, bias), {**arguments, "groups": channels}):
             pytest.skip("registers are too few")
-        whole = npconv.conv(image, weight, bias, groups=90, **arguments)
-        for part in (slice(0, 30), slice(30, 60), slice(60, 90)):
-            channels = (image[:, part], weight[part], bias[part])
-            expected = npconv.conv(*channels, groups=30, **arguments)
+        whole = npconv.conv(image, weight, bias, groups=channels, **arguments)
+        third = channels // 3
+        for first in range(0, channels, third):
+            part = slice(first, first + third)
+            expected = npconv.conv(image[:, part], weight[part], bias[part], groups=third, **arguments)
             assert whole[:, part].tobytes() == expected.tobytes()
+
+
+def test_outer_axes_with_taps_or_padding_are_for_others(sliding):
+    for kernel, padding in (((2, 3, 3), (0, 1, 1)), ((1, 3, 3), (1, 1, 1)), ((1, 3, 3), ((0, 2), 1, 1))):
+        pairs = tuple(each if isinstance(each, tuple) else (each, each) for each in padding)
+        arrays = numpy.ones((1, 2, 4, 20, 20), "f"), numpy.ones((2, 1, *kernel), "f")
+        with sliding.options(precision="fast"):
+            assert "kernels of 3x3" in sliding.refusal(arrays, {"groups": 2, "padding": pairs})
 
 
 def test_no_overflow_where_plain_sums_have_none(sliding):

@@ -4,7 +4,8 @@
  *
  * Weights stay in registers for a whole image, and so do the sums of as many rows of output as one row of pixels is under: each row is read
  * once, each sum written once, and nothing is listed or packed in between. Rows outside the input are a row of zeros, and lanes outside it
- * are masked. Images that are not plain arrays are converted first, one at a time.
+ * are masked. Images that are not plain arrays are converted first, one at a time. Axes before rows and columns may be there, where kernels
+ * have a single tap along them: each of their outputs is an image.
  *
  * Zhang, Lo and Lu, "High Performance Depthwise and Pointwise Convolutions on Mobile Devices", AAAI 2020, for sums in registers; larger
  * images, whose rows no first-level cache has at once, are for stencil.c. */
@@ -41,30 +42,48 @@ typedef struct {
     char *workspace;
     npc_sliding_kernel *kernel;
     npc_axis rows, columns;
-    int64_t chunks, bands, outputs, size;
+    int64_t chunks, bands, outers, outputs, size;
     int plain; /* images are read where they lie, */
     int stores; /* and results written */
     int activates; /* by another function than the kernels' clip */
     int asks; /* for the next channel's input and result */
 } sliding_job;
 
+static double image_bytes(const npc_problem *problem) {
+    return (double)npc_rows(problem).input * (double)npc_columns(problem).input *
+           (double)npc_compute_size(problem->compute);
+}
+
+static double result_bytes(const npc_problem *problem) {
+    return (double)npc_rows(problem).output * (double)npc_columns(problem).output *
+           (double)npc_compute_size(problem->compute);
+}
+
+/* Outer axes then only tell images apart. */
+static int has_flat_kernels(const npc_problem *problem) {
+    for (int a = 0; a < npc_outer_axes(problem); a++) {
+        const npc_axis *axis = &problem->axis[a];
+        if (axis->kernel != 1 || axis->before != 0 || (axis->output - 1) * axis->stride >= axis->input)
+            return 0;
+    }
+    return 1;
+}
+
 static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
-    const double size = (double)npc_compute_size(problem->compute);
     if (!plan->kernels->sliding[0][0]) return "only for floating point of 32 and 64 bits";
     if (problem->parts != 1) return "only for real results";
     if (problem->strict) return "its choice depends on sizes, and so would the order of sums";
     if (npc_group_inputs(problem) != 1) return "only for depthwise convolution";
-    if (problem->spatial_axes != 2 || rows.kernel != columns.kernel ||
-        rows.dilation * columns.dilation != 1 || (rows.kernel != 3 && rows.kernel != 5))
+    if (rows.kernel != columns.kernel || rows.dilation * columns.dilation != 1 ||
+        (rows.kernel != 3 && rows.kernel != 5) || !has_flat_kernels(problem))
         return "only for kernels of 3x3 and 5x5";
     if (rows.stride != columns.stride || rows.stride > 2) return "only for strides of 1 and 2";
     if (!plan->kernels->sliding[rows.kernel == 5][0]) return "registers are too few for kernels of 5x5";
     if (columns.output < plan->kernels->sliding_columns) return "rows do not fill a vector";
     if (problem->padding_mode != NPC_PADDING_ZEROS) return "only for padding by zeros";
-    if (npc_channel_bytes(problem) > MOST_BYTES ||
-        (double)rows.output * (double)columns.output * size > MOST_BYTES)
+    if (image_bytes(problem) > MOST_BYTES || result_bytes(problem) > MOST_BYTES)
         return "images are not small";
     return NULL;
 }
@@ -80,30 +99,32 @@ static double channel_cycles(const npc_plan *plan) {
 }
 
 static double own_cycles(const npc_plan *plan) {
-    return channel_cycles(plan) * (double)plan->problem.batch * (double)plan->problem.output_channels;
+    const npc_problem *problem = &plan->problem;
+    return channel_cycles(plan) * (double)(problem->batch * npc_outer_outputs(problem)) *
+           (double)problem->output_channels;
 }
 
 /* Down a vector's column, memory would be waited for in every row: of the result as well. */
 static int lies_beyond_caches(const npc_problem *problem) {
-    const double outputs = (double)npc_rows(problem).output * (double)npc_columns(problem).output;
-    const double bytes =
-        npc_channel_bytes(problem) * (double)problem->groups +
-        outputs * (double)(problem->output_channels * (int64_t)npc_compute_size(problem->compute));
-    return bytes * (double)problem->batch > NPC_LAST_CACHE;
+    const double bytes = image_bytes(problem) * (double)problem->groups +
+                         result_bytes(problem) * (double)problem->output_channels;
+    return bytes * (double)(problem->batch * npc_outer_outputs(problem)) > NPC_LAST_CACHE;
 }
 
-/* Of images that are not better left to kernels of stencil.c that go along rows. */
+/* Of images that are not better left to kernels of stencil.c that go along rows, and ask for those of larger images alone. */
 static double most_bytes(const npc_plan *plan) {
+    const npc_problem *problem = &plan->problem;
     const npc_core *core = npc_core_of(plan);
-    if (npc_taps(&plan->problem) == 9)
-        return plan->kernels->stencil[NPC_STENCIL_3X3][0] ? core->sliding.square_bytes : MOST_BYTES;
-    return npc_columns(&plan->problem).stride == 1 && !lies_beyond_caches(&plan->problem)
-               ? core->sliding.large_bytes
-               : MOST_BYTES;
+    const int beyond = lies_beyond_caches(problem);
+    if (npc_taps(problem) == 9) {
+        const int waits = beyond && npc_outer_outputs(problem) > 1;
+        return plan->kernels->stencil[NPC_STENCIL_3X3][0] && !waits ? core->sliding.square_bytes : MOST_BYTES;
+    }
+    return npc_columns(problem).stride == 1 && !beyond ? core->sliding.large_bytes : MOST_BYTES;
 }
 
 static const char *worthwhile(const npc_plan *plan) {
-    if (npc_channel_bytes(&plan->problem) > most_bytes(plan)) return "rows are long enough to go along them";
+    if (image_bytes(&plan->problem) > most_bytes(plan)) return "rows are long enough to go along them";
     const double own = own_cycles(plan), stencil = npc_stencil_cycles(plan),
                  turned = npc_channelwise_cycles(plan);
     if (turned > 0 && turned < own) return "rows do not fill vectors";
@@ -123,7 +144,8 @@ static void prepare(npc_plan *plan) {
                 .image_bytes = npc_aligned_bytes(rows.input * columns.input * size)};
     r.band_rows = npc_min(r.band_rows, rows.output);
     r.sum_bytes = npc_aligned_bytes(r.band_rows * columns.output * size);
-    const int64_t items = problem->batch * npc_ceil_div(problem->output_channels, r.channels) *
+    const int64_t items = problem->batch * npc_outer_outputs(problem) *
+                          npc_ceil_div(problem->output_channels, r.channels) *
                           npc_ceil_div(rows.output, r.band_rows);
     plan->threads = (int)npc_min(npc_worthy_threads(plan, own_cycles(plan)), npc_max(1, items));
     plan->thread_bytes =
@@ -157,15 +179,29 @@ static void finish_rows(const sliding_job *job, const npc_sliding *run, char *re
     }
 }
 
-/* Items in the order batch, output channels, band. */
+/* What is asked for is a channel on; where items have a single one, it is the image of the next outer pixel. */
+static void ask_outwards(const sliding_job *job, const npc_band *band, npc_sliding *run) {
+    const npc_tensor *input = &job->tensors->input, *output = &job->tensors->output;
+    npc_band next = *band;
+    if (++next.outer >= job->outers) return;
+    run->input_step = (npc_outer_image(job->problem, input, next.outer, 0) -
+                       npc_outer_image(job->problem, input, band->outer, 0)) /
+                      job->size;
+    run->output_step =
+        (npc_result_band(job->problem, output, &next) - npc_result_band(job->problem, output, band)) /
+        job->size;
+}
+
+/* Items in the order batch, output channels, outer pixel, band. */
 static void run_item(void *context, int64_t index, int thread) {
     const sliding_job *job = context;
     const npc_problem *problem = job->problem;
     const recipe *recipe = job->recipe;
     const npc_tensor *input = &job->tensors->input, *bias = &job->tensors->bias,
                      *output = &job->tensors->output;
-    const int64_t row = index % job->bands * recipe->band_rows;
-    const int64_t first = (index /= job->bands) % job->chunks * recipe->channels, n = index / job->chunks;
+    npc_band band = {.row = index % job->bands * recipe->band_rows};
+    band.outer = (index /= job->bands) % job->outers;
+    const int64_t first = (index /= job->outers) % job->chunks * recipe->channels, n = index / job->chunks;
     const int64_t channels = npc_min(recipe->channels, problem->output_channels - first);
     const int64_t row_stride = npc_row_stride(problem, output), weight_bytes = npc_taps(problem) * job->size;
     const int together = job->plain && job->stores && !job->activates && job->outputs == 1;
@@ -173,9 +209,9 @@ static void run_item(void *context, int64_t index, int thread) {
     char *image = zeros + recipe->zero_bytes, *sums = image + recipe->image_bytes,
          *biases = sums + recipe->sum_bytes;
     const char *weights = job->weights + first * weight_bytes;
-    const char *pixels = input->data + n * input->batch_stride;
+    const char *pixels = npc_outer_image(problem, input, band.outer, 0) + n * input->batch_stride;
     char *result =
-        output->data + n * output->batch_stride + first * output->channel_stride + row * row_stride;
+        npc_result_band(problem, output, &band) + n * output->batch_stride + first * output->channel_stride;
     npc_sliding run = {.zeros = zeros,
                        .channels = together ? channels : 1,
                        .input_step = input->channel_stride / job->size,
@@ -185,14 +221,15 @@ static void run_item(void *context, int64_t index, int thread) {
                        .output_row = job->stores ? row_stride / job->size : job->columns.output,
                        .rows = job->rows.input,
                        .columns = job->columns.input,
-                       .before_rows = job->rows.before - row * job->rows.stride,
+                       .before_rows = job->rows.before - band.row * job->rows.stride,
                        .before_columns = job->columns.before,
-                       .output_rows = npc_min(recipe->band_rows, job->rows.output - row),
+                       .output_rows = npc_min(recipe->band_rows, job->rows.output - band.row),
                        .output_columns = job->columns.output,
                        .clip = problem->activation == NPC_ACTIVATION_CLIP,
                        .asks = job->asks,
                        .low = problem->activation_a,
                        .high = problem->activation_b};
+    if (recipe->channels == 1) ask_outwards(job, &band, &run);
     memset(zeros, 0, (size_t)recipe->zero_bytes);
     if (problem->has_bias)
         npc_load_part(biases, bias, problem->compute, bias->data + first * bias->channel_stride,
@@ -226,6 +263,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.kernel = plan->kernels->sliding[job.rows.kernel == 5][job.rows.stride - 1];
     job.chunks = npc_ceil_div(problem->output_channels, r.channels);
     job.bands = npc_ceil_div(job.rows.output, r.band_rows);
+    job.outers = npc_outer_outputs(problem);
     job.outputs = npc_group_outputs(problem);
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.plain =
@@ -234,7 +272,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
         npc_lies_in_rows(problem, &tensors->output) && npc_counts_in_elements(problem, &tensors->output);
     job.asks = job.plain && job.stores && lies_beyond_caches(problem);
     job.activates = problem->activation != NPC_ACTIVATION_NONE && problem->activation != NPC_ACTIVATION_CLIP;
-    npc_parallel_for(plan->threads, problem->batch * job.chunks * job.bands, run_item, &job);
+    npc_parallel_for(plan->threads, problem->batch * job.chunks * job.outers * job.bands, run_item, &job);
     return NPC_OK;
 }
 

@@ -39,6 +39,7 @@ typedef struct {
         double cycles; /* share */
         /* Of an image, under kernels of 3x3 and of 5x5: more go better along their rows, where kernels do. */
         double square_bytes, large_bytes;
+        double alone; /* of a vector that goes down by itself under 5x5, how much longer than one of two */
     } sliding;
     double channelwise, fft; /* shares */
 } npc_core;

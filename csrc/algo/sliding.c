@@ -91,11 +91,13 @@ static const char *applicable(const npc_plan *plan) {
 /* Rough cycles, as those of cycles.h, of an output channel: a tap takes one, as do loads that cross lines of a cache. */
 static double channel_cycles(const npc_plan *plan) {
     const npc_axis rows = npc_rows(&plan->problem), columns = npc_columns(&plan->problem);
-    const double vectors = (double)npc_ceil_div(columns.output, plan->kernels->lanes);
+    const int64_t vectors = npc_ceil_div(columns.output, plan->kernels->lanes);
+    const double waits = rows.kernel == 5 && vectors % 2 ? npc_core_of(plan)->sliding.alone - 1 : 0;
     const double loads = rows.kernel == 3 ? (rows.stride == 1 ? 1 : 9) : (rows.stride == 1 ? 4.5 : 14);
     const double begun = (double)(rows.kernel / rows.stride) / 2; /* rows of sums */
     return npc_core_of(plan)->sliding.cycles *
-           (12 + vectors * ((double)rows.output + begun) * ((double)npc_taps(&plan->problem) + loads));
+           (12 + ((double)vectors + waits) * ((double)rows.output + begun) *
+                     ((double)npc_taps(&plan->problem) + loads));
 }
 
 static double own_cycles(const npc_plan *plan) {

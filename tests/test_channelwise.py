@@ -28,6 +28,11 @@ PROBLEMS = [
     ((2, 8, 4, 5), (16, 1, 3, 3), {"groups": 8, "padding": (3, 5), "padding_mode": "circular"}),
     ((1, 5, 6, 4), (5, 1, 3, 5), {"groups": 5, "padding": (1, 2), "padding_mode": "replicate", "activation": "silu"}),
     ((1, 20, 6, 4), (20, 1, 3, 3), {"groups": 20, "padding": 1, "activation": ("clip", -3, 5)}),
+    # Small images of volumes that are not.
+    ((2, 3, 1200, 8, 9), (3, 1, 1, 3, 3), {"groups": 3, "padding": (0, 1, 1), "stride": (9, 1, 1)}),
+    ((1, 2, 60, 30, 6, 7), (4, 1, 1, 1, 2, 5), {"groups": 2, "padding": (0, 0, 0, 2), "stride": (5, 4, 2, 1)}),
+    ((1, 17, 1900, 7, 5), (17, 1, 1, 3, 2), {"groups": 17, "padding": 0, "stride": (70, 1, 2), "activation": "relu"}),
+    ((1, 3, 1900, 7, 5), (3, 1, 1, 3, 2), {"groups": 3, "padding": (0, 2, 1), "padding_mode": "reflect"}),
 ]  # fmt: skip
 CASES = [shapes.Case(input, weight, **arguments) for input, weight, arguments in PROBLEMS]
 

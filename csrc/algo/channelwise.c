@@ -5,7 +5,8 @@
  * A row shorter than a vector, or a stride, leaves most lanes of a vector along pixels idle, and each channel would begin anew. Here the
  * images of as many channels as a vector has lanes are turned around, borders included, into vectors of a pixel each; then taps and
  * pixels are places in one list, whatever the axes, strides and dilations, eight pixels share a weight, and sums are turned back into rows.
- * Images whose channels are neighbours already need no turning.
+ * Images whose channels are neighbours already need no turning. Along axes before rows and columns where kernels have a single tap, each
+ * output is an image.
  *
  * Zhang, Lo and Lu, "High Performance Depthwise and Pointwise Convolutions on Mobile Devices", AAAI 2020, for registers that hold
  * several pixels of a channel's sums; the alternative that loses on small images is stencil.c. */
@@ -46,15 +47,16 @@ typedef struct {
     int64_t *starts, *offsets, *places; /* of outputs, taps, and inputs that are turned at once */
     int64_t pitch[NPC_MAX_AXES]; /* pixels from one to the next along an axis */
     int64_t extent[NPC_MAX_AXES];
-    int64_t blocks, taps, multiplier, size, lanes;
+    int first_axis;
+    int64_t blocks, outers, taps, multiplier, size, lanes; /* outers: images of each of the batch */
     int whole; /* images are turned in one piece */
     int plain; /* pixels are of compute type and count in elements */
 } channelwise_job;
 
 typedef struct {
     const channelwise_job *job;
-    npc_tensor input; /* at the first channel */
-    int64_t image, first, channels; /* groups */
+    npc_tensor input, output; /* at the first channel */
+    int64_t first, channels; /* groups */
     char *pixels, *sums, *lines;
 } channelwise_item;
 
@@ -62,26 +64,40 @@ static int64_t extent_of(const npc_axis *axis) {
     return (axis->output - 1) * axis->stride + (axis->kernel - 1) * axis->dilation + 1;
 }
 
-static double volume(const npc_problem *problem, int64_t (*along)(const npc_axis *)) {
+/* Along the axes of an image, from the first of them on. */
+static double volume(const npc_problem *problem, int first, int64_t (*along)(const npc_axis *)) {
     double pixels = 1;
-    for (int a = 0; a < problem->spatial_axes; a++) pixels *= (double)along(&problem->axis[a]);
+    for (int a = first; a < problem->spatial_axes; a++) pixels *= (double)along(&problem->axis[a]);
     return pixels;
 }
 
 static int64_t input_of(const npc_axis *axis) { return axis->input; }
 static int64_t output_of(const npc_axis *axis) { return axis->output; }
 
+static int fits(const npc_plan *plan, int first) {
+    const npc_problem *problem = &plan->problem;
+    const double most = MOST_BYTES / (plan->kernels->lanes * (double)npc_compute_size(problem->compute));
+    return volume(problem, first, extent_of) <= most && volume(problem, first, input_of) <= most &&
+           volume(problem, first, output_of) <= most;
+}
+
+/* Those before it only tell images apart, where what they are parts of is not small itself. */
+static int first_axis(const npc_plan *plan) {
+    return fits(plan, 0) || !npc_outer_axes_are_flat(&plan->problem) ? 0 : npc_outer_axes(&plan->problem);
+}
+
+static int64_t images_of(const npc_plan *plan) {
+    return plan->problem.batch * (first_axis(plan) ? npc_outer_outputs(&plan->problem) : 1);
+}
+
 static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
-    const double vector = plan->kernels->lanes * (double)npc_compute_size(problem->compute);
     if (!plan->kernels->channelwise) return "only for floating point of 32 and 64 bits";
     if (problem->parts != 1) return "only for real results";
     if (problem->strict) return "its choice depends on sizes, and so would the order of sums";
     if (npc_group_inputs(problem) != 1 || npc_group_outputs(problem) > MOST_MULTIPLIER)
         return "only for depthwise convolution";
-    if (volume(problem, extent_of) * vector > MOST_BYTES || volume(problem, input_of) * vector > MOST_BYTES ||
-        volume(problem, output_of) * vector > MOST_BYTES)
-        return "images are not small";
+    if (!fits(plan, first_axis(plan))) return "images are not small";
     return NULL;
 }
 
@@ -90,9 +106,11 @@ static double own_cycles(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const double lanes = plan->kernels->lanes, taps = (double)npc_taps(problem), turning = 0.4 * lanes + 0.6;
     const double blocks =
-        (double)problem->batch * (double)npc_ceil_div(problem->groups, plan->kernels->lanes);
-    const double inputs = volume(problem, input_of), multiplier = (double)npc_group_outputs(problem);
-    const double outputs = (double)npc_round_up((int64_t)volume(problem, output_of), NPC_CHANNELWISE_PIXELS);
+        (double)images_of(plan) * (double)npc_ceil_div(problem->groups, plan->kernels->lanes);
+    const int first = first_axis(plan);
+    const double inputs = volume(problem, first, input_of), multiplier = (double)npc_group_outputs(problem);
+    const double outputs =
+        (double)npc_round_up((int64_t)volume(problem, first, output_of), NPC_CHANNELWISE_PIXELS);
     const double listed = inputs + outputs + taps;
     return npc_core_of(plan)->channelwise *
            (blocks * (130 + inputs * turning + multiplier * (90 + outputs * (1.3 * taps + turning))) +
@@ -103,7 +121,7 @@ double npc_channelwise_cycles(const npc_plan *plan) { return applicable(plan) ? 
 
 /* Blocks of channels are what threads share: an odd one keeps one of two waiting, whatever their number really is. */
 static double uneven(const npc_plan *plan, double cycles) {
-    const int64_t blocks = plan->problem.batch * npc_ceil_div(plan->problem.groups, plan->kernels->lanes);
+    const int64_t blocks = images_of(plan) * npc_ceil_div(plan->problem.groups, plan->kernels->lanes);
     return cycles < 2 * NPC_THREAD_CYCLES ? 1 : (double)npc_round_up(blocks, 2) / (double)blocks;
 }
 
@@ -117,16 +135,17 @@ static void prepare(npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
     const npc_axis columns = npc_columns(problem);
-    recipe r = {.pixels = (int64_t)volume(problem, extent_of),
-                .inputs = (int64_t)volume(problem, input_of),
-                .outputs = (int64_t)volume(problem, output_of)};
+    const int first = first_axis(plan);
+    recipe r = {.pixels = (int64_t)volume(problem, first, extent_of),
+                .inputs = (int64_t)volume(problem, first, input_of),
+                .outputs = (int64_t)volume(problem, first, output_of)};
     r.rounded = npc_round_up(r.outputs, NPC_CHANNELWISE_PIXELS);
     r.list_bytes = npc_aligned_bytes(
         (r.rounded + npc_taps(problem) + npc_max(r.inputs, extent_of(&columns))) * (int64_t)sizeof(int64_t));
     r.pixel_bytes = npc_aligned_bytes(r.pixels * lanes * size);
     r.sum_bytes = npc_aligned_bytes(r.rounded * lanes * size);
     r.line_bytes = npc_aligned_bytes(npc_max(r.outputs, extent_of(&columns)) * lanes * size);
-    const int64_t items = problem->batch * npc_ceil_div(problem->groups, lanes);
+    const int64_t items = images_of(plan) * npc_ceil_div(problem->groups, lanes);
     plan->threads = (int)npc_min(npc_worthy_threads(plan, own_cycles(plan)), npc_max(1, items));
     plan->thread_bytes = (size_t)(HEADER + r.list_bytes + r.pixel_bytes + r.sum_bytes + r.line_bytes);
     memcpy(plan->recipe, &r, sizeof r);
@@ -237,13 +256,13 @@ static void turn_image(const channelwise_item *item) {
     char *target = item->pixels;
     for (int64_t r = 0; r < rows; r++, target += job->extent[last] * job->lanes * job->size) {
         const char *row = item->input.data;
-        for (int a = 0; a < last && row; a++) {
+        for (int a = job->first_axis; a < last && row; a++) {
             const npc_axis *axis = &problem->axis[a];
             const int64_t i = npc_border(at[a] - axis->before, axis->input, problem->padding_mode);
             row = i < 0 ? NULL : row + i * item->input.stride[a];
         }
         if (row) turn_row(item, row, target);
-        for (int a = last - 1; a >= 0 && ++at[a] == job->extent[a]; a--) at[a] = 0;
+        for (int a = last - 1; a >= job->first_axis && ++at[a] == job->extent[a]; a--) at[a] = 0;
     }
 }
 
@@ -251,24 +270,25 @@ static void turn_image(const channelwise_item *item) {
 static void store_sums(const channelwise_item *item, int64_t m) {
     const channelwise_job *job = item->job;
     const npc_problem *problem = job->problem;
-    const npc_tensor *output = &job->tensors->output;
+    const npc_tensor *output = &item->output;
     const npc_axis columns = npc_columns(problem);
     const int64_t vector = job->lanes * job->size, step = job->multiplier * output->channel_stride;
     const int64_t stride = npc_column_stride(problem, output);
     const int is_compute = npc_is_compute(problem->scalar, problem->compute);
     const int in_rows = is_compute && stride == job->size && npc_counts_in_elements(problem, output);
-    char *result = output->data + item->image * output->batch_stride +
-                   (item->first * job->multiplier + m) * output->channel_stride;
+    char *result = output->data + m * output->channel_stride;
     npc_store *store = npc_storer(problem->scalar);
     npc_block_rows rows = {.source_stride = job->lanes, .channels = (int)item->channels};
     int64_t at[NPC_MAX_AXES] = {0}, joined = in_rows;
-    for (int a = 0; a + 1 < problem->spatial_axes; a++)
+    for (int a = job->first_axis; a + 1 < problem->spatial_axes; a++)
         joined = joined && output->stride[a] == output->stride[a + 1] * problem->axis[a + 1].output;
     rows.count = joined ? job->recipe->outputs : columns.output;
     for (int64_t done = 0; done < job->recipe->outputs; done += rows.count) {
         char *target = result;
-        for (int a = 0; a + 1 < problem->spatial_axes; a++) target += at[a] * output->stride[a];
-        for (int a = problem->spatial_axes - 2; a >= 0 && ++at[a] == problem->axis[a].output; a--) at[a] = 0;
+        for (int a = job->first_axis; a + 1 < problem->spatial_axes; a++) target += at[a] * output->stride[a];
+        for (int a = problem->spatial_axes - 2; a >= job->first_axis && ++at[a] == problem->axis[a].output;
+             a--)
+            at[a] = 0;
         rows.source = item->sums + done * vector;
         if (!in_rows && is_compute && step == job->size) {
             for (int64_t i = 0; i < rows.count; i++)
@@ -284,6 +304,21 @@ static void store_sums(const channelwise_item *item, int64_t m) {
     }
 }
 
+/* Items in the order batch, block of channels, image. */
+static void find_image(channelwise_item *item, int64_t index) {
+    const channelwise_job *job = item->job;
+    const npc_problem *problem = job->problem;
+    npc_tensor *input = &item->input, *output = &item->output;
+    const npc_band image = {.outer = index % job->outers};
+    const int64_t block = index / job->outers % job->blocks, n = index / job->outers / job->blocks;
+    item->first = block * job->lanes;
+    item->channels = npc_min(job->lanes, problem->groups - item->first);
+    if (job->first_axis) input->data = (char *)npc_outer_image(problem, input, image.outer, 0);
+    input->data += n * input->batch_stride + item->first * input->channel_stride;
+    output->data = npc_result_band(problem, output, &image) + n * output->batch_stride +
+                   item->first * job->multiplier * output->channel_stride;
+}
+
 static void run_item(void *context, int64_t index, int thread) {
     const channelwise_job *job = context;
     const npc_problem *problem = job->problem;
@@ -292,14 +327,11 @@ static void run_item(void *context, int64_t index, int thread) {
     long double biases[NPC_MOST_LANES / 2]; /* the best aligned */
     char *workspace = job->workspace + (size_t)thread * job->plan->thread_bytes;
     int64_t *cleared = (int64_t *)(void *)workspace;
-    channelwise_item item = {.job = job, .input = job->tensors->input};
-    item.image = index / job->blocks;
-    item.first = index % job->blocks * job->lanes;
-    item.channels = npc_min(job->lanes, problem->groups - item.first);
+    channelwise_item item = {.job = job, .input = job->tensors->input, .output = job->tensors->output};
+    find_image(&item, index);
     item.pixels = workspace + HEADER + r->list_bytes;
     item.sums = item.pixels + r->pixel_bytes;
     item.lines = item.sums + r->sum_bytes;
-    item.input.data += item.image * item.input.batch_stride + item.first * item.input.channel_stride;
     if (!*cleared) memset(item.pixels, 0, (size_t)r->pixel_bytes);
     *cleared = 1;
     turn_image(&item);
@@ -333,10 +365,10 @@ static int64_t *list_places(const channelwise_job *job, int64_t *list, int64_t (
     const npc_problem *problem = job->problem;
     const int last = problem->spatial_axes - 1;
     const int64_t width = along(&problem->axis[last]), apart = step(&problem->axis[last]) * unit;
-    const int64_t rows = (int64_t)volume(problem, along) / width;
+    const int64_t rows = (int64_t)volume(problem, job->first_axis, along) / width;
     for (int64_t row = 0; row < rows; row++) {
         int64_t rest = row, place = 0;
-        for (int a = last - 1; a >= 0; a--) {
+        for (int a = last - 1; a >= job->first_axis; a--) {
             const int64_t n = along(&problem->axis[a]);
             place += rest % n * step(&problem->axis[a]) * job->pitch[a] * unit;
             rest /= n;
@@ -360,7 +392,7 @@ static int lie_whole(const channelwise_job *job) {
     const npc_tensor *input = &job->tensors->input;
     int64_t stride = job->size;
     if (!job->plain || problem->padding_mode != NPC_PADDING_ZEROS) return 0;
-    for (int a = problem->spatial_axes - 1; a >= 0; a--) {
+    for (int a = problem->spatial_axes - 1; a >= job->first_axis; a--) {
         const npc_axis *axis = &problem->axis[a];
         if (axis->input == 0 || (axis->input > 1 && input->stride[a] != stride) || axis->before < 0 ||
             axis->before + axis->input > job->extent[a])
@@ -381,10 +413,12 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.lanes = plan->kernels->lanes;
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.blocks = npc_ceil_div(problem->groups, job.lanes);
+    job.first_axis = first_axis(plan);
+    job.outers = job.first_axis ? npc_outer_outputs(problem) : 1;
     job.taps = npc_taps(problem);
     job.multiplier = npc_group_outputs(problem);
     int64_t pitch = 1, before = 0;
-    for (int a = problem->spatial_axes - 1; a >= 0; a--) {
+    for (int a = problem->spatial_axes - 1; a >= job.first_axis; a--) {
         job.extent[a] = extent_of(&problem->axis[a]);
         job.pitch[a] = pitch;
         before += problem->axis[a].before * pitch;
@@ -403,7 +437,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     if (job.whole) list_places(&job, job.places, input_of, one, 1);
     for (int64_t i = 0; i < (job.whole ? r.inputs : job.extent[problem->spatial_axes - 1]); i++)
         job.places[i] = job.whole ? job.places[i] + before : i;
-    npc_parallel_for(plan->threads, problem->batch * job.blocks, run_item, &job);
+    npc_parallel_for(plan->threads, problem->batch * job.outers * job.blocks, run_item, &job);
     return NPC_OK;
 }
 

@@ -124,6 +124,15 @@ const char *npc_outer_image(const npc_problem *problem, const npc_tensor *input,
     return image;
 }
 
+int npc_outer_axes_are_flat(const npc_problem *problem) {
+    for (int a = 0; a < npc_outer_axes(problem); a++) {
+        const npc_axis *axis = &problem->axis[a];
+        if (axis->kernel != 1 || axis->before != 0 || (axis->output - 1) * axis->stride >= axis->input)
+            return 0;
+    }
+    return 1;
+}
+
 char *npc_result_band(const npc_problem *problem, const npc_tensor *output, const npc_band *band) {
     char *result = output->data + band->row * npc_row_stride(problem, output) +
                    band->column * npc_column_stride(problem, output);

@@ -135,6 +135,9 @@ void npc_pack_channels(const npc_channel_packer *packer, const npc_row_run *run,
 
 /* The input's first channel at an outer tap of an outer output pixel, or NULL where the padding is zero. */
 const char *npc_outer_image(const npc_problem *problem, const npc_tensor *input, int64_t pixel, int64_t tap);
+/* Whether kernels have a single tap, and the input no padding, along the axes before rows and columns: outputs along them are images
+ * apart, as those of a batch. */
+int npc_outer_axes_are_flat(const npc_problem *problem);
 
 /* The band's first pixel in the first channel of the result. */
 char *npc_result_band(const npc_problem *problem, const npc_tensor *output, const npc_band *band);

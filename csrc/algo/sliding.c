@@ -59,16 +59,6 @@ static double result_bytes(const npc_problem *problem) {
            (double)npc_compute_size(problem->compute);
 }
 
-/* Outer axes then only tell images apart. */
-static int has_flat_kernels(const npc_problem *problem) {
-    for (int a = 0; a < npc_outer_axes(problem); a++) {
-        const npc_axis *axis = &problem->axis[a];
-        if (axis->kernel != 1 || axis->before != 0 || (axis->output - 1) * axis->stride >= axis->input)
-            return 0;
-    }
-    return 1;
-}
-
 static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_axis rows = npc_rows(problem), columns = npc_columns(problem);
@@ -77,7 +67,7 @@ static const char *applicable(const npc_plan *plan) {
     if (problem->strict) return "its choice depends on sizes, and so would the order of sums";
     if (npc_group_inputs(problem) != 1) return "only for depthwise convolution";
     if (rows.kernel != columns.kernel || rows.dilation * columns.dilation != 1 ||
-        (rows.kernel != 3 && rows.kernel != 5) || !has_flat_kernels(problem))
+        (rows.kernel != 3 && rows.kernel != 5) || !npc_outer_axes_are_flat(problem))
         return "only for kernels of 3x3 and 5x5";
     if (rows.stride != columns.stride || rows.stride > 2) return "only for strides of 1 and 2";
     if (!plan->kernels->sliding[rows.kernel == 5][0]) return "registers are too few for kernels of 5x5";

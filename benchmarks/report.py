@@ -5,9 +5,9 @@ python benchmarks/report.py result.json    # a narrow table: torch and the best 
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -90,7 +90,8 @@ def _line(entry: Entry, timed: list[str], peak: float | None) -> list[str]:
 
 
 def narrow_table(result: dict[str, Any]) -> str:
-    header = ["row", "npconv", "torch NCHW", "best peer's", "vs torch", "vs best", "best peer"]
+    torch = CONTESTANTS[BASELINE].title
+    header = ["row", "npconv", torch, "best peer's", "vs torch", "vs best", "best peer"]
     return markdown(header, (_narrow_line(entry) for entry in result["rows"]))
 
 
@@ -159,5 +160,11 @@ def heading(result: dict[str, Any]) -> str:
     )
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A narrow table of what run.py wrote: torch and the best peer alone.")
+    parser.add_argument("result")
+    print(narrow_table(load(parser.parse_args().result)))
+
+
 if __name__ == "__main__":
-    print(narrow_table(load(sys.argv[1])))
+    main()

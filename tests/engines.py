@@ -35,8 +35,8 @@ class Engine:
         return "-".join(name for name in names if name)
 
     def options(self, **more):
-        forced = {"backend": self.backend, "isa": self.isa, "algorithm": self.algorithm}
-        return npconv.options(**{name: value for name, value in forced.items() if value is not None}, **more)
+        forced = {"backend": self.backend, "isa": self.isa, "algorithm": self.algorithm, "precision": self.precision}
+        return npconv.options(**{**{name: value for name, value in forced.items() if value is not None}, **more})
 
     def refusal(self, arrays, arguments):
         """Why the forced algorithm refuses, or None. To be called inside `options`."""

@@ -5,8 +5,8 @@
  * A row shorter than a vector, or a stride, leaves most lanes of a vector along pixels idle, and each channel would begin anew. Here the
  * images of as many channels as a vector has lanes are turned around, borders included, into vectors of a pixel each; then taps and
  * pixels are places in one list, whatever the axes, strides and dilations, eight pixels share a weight, and sums are turned back into rows.
- * Images whose channels are neighbours already need no turning. Along axes before rows and columns where kernels have a single tap, each
- * output is an image.
+ * Images whose channels are neighbours already need no turning. Volumes that are not small are as
+ * many images as they have outer pixels, where kernels have a single tap and the input no padding along those axes.
  *
  * Zhang, Lo and Lu, "High Performance Depthwise and Pointwise Convolutions on Mobile Devices", AAAI 2020, for registers that hold
  * several pixels of a channel's sums; the alternative that loses on small images is stencil.c. */
@@ -81,7 +81,7 @@ static int fits(const npc_plan *plan, int first) {
            volume(problem, first, output_of) <= most;
 }
 
-/* Those before it only tell images apart, where what they are parts of is not small itself. */
+/* Of an image: those before it only tell images apart, if a volume of all axes is not small itself. */
 static int first_axis(const npc_plan *plan) {
     return fits(plan, 0) || !npc_outer_axes_are_flat(&plan->problem) ? 0 : npc_outer_axes(&plan->problem);
 }

@@ -322,11 +322,13 @@ static void begin_sums(const inner_item *item) {
     const inner_job *job = item->job;
     const npc_problem *problem = job->problem;
     const npc_tensor *bias = &job->tensors->bias;
-    const char *from =
-        bias->data + (item->group * npc_group_outputs(problem) + item->first) * bias->channel_stride;
     if (!problem->has_bias) {
         npc_zeros(item->sums, problem->compute, item->count * item->pixels);
-    } else if (item->row_step == 1) {
+        return;
+    }
+    const char *from =
+        bias->data + (item->group * npc_group_outputs(problem) + item->first) * bias->channel_stride;
+    if (item->row_step == 1) {
         for (int64_t p = 0; p < item->pixels; p++)
             npc_load_part(item->sums + p * item->count * job->size, bias, problem->compute, from,
                           bias->channel_stride, 0, item->count);

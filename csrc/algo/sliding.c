@@ -46,7 +46,7 @@ typedef struct {
     int plain; /* images are read where they lie, */
     int stores; /* and results written */
     int activates; /* by another function than the kernels' clip */
-    int asks; /* for the next channel's input and result */
+    int asks; /* for the next image and its result */
 } sliding_job;
 
 static double image_bytes(const npc_problem *problem) {
@@ -67,8 +67,9 @@ static const char *applicable(const npc_plan *plan) {
     if (problem->strict) return "its choice depends on sizes, and so would the order of sums";
     if (npc_group_inputs(problem) != 1) return "only for depthwise convolution";
     if (rows.kernel != columns.kernel || rows.dilation * columns.dilation != 1 ||
-        (rows.kernel != 3 && rows.kernel != 5) || !npc_outer_axes_are_flat(problem))
+        (rows.kernel != 3 && rows.kernel != 5))
         return "only for kernels of 3x3 and 5x5";
+    if (!npc_outer_axes_are_flat(problem)) return "only for a single tap and no padding along other axes";
     if (rows.stride != columns.stride || rows.stride > 2) return "only for strides of 1 and 2";
     if (!plan->kernels->sliding[rows.kernel == 5][0]) return "registers are too few for kernels of 5x5";
     if (columns.output < plan->kernels->sliding_columns) return "rows do not fill a vector";
@@ -103,7 +104,7 @@ static int lies_beyond_caches(const npc_problem *problem) {
     return bytes * (double)(problem->batch * npc_outer_outputs(problem)) > NPC_LAST_CACHE;
 }
 
-/* Of images that are not better left to kernels of stencil.c that go along rows, and ask for those of larger images alone. */
+/* Of images that are not better left to kernels of stencil.c that go along rows, and do not ask for memory in volumes. */
 static double most_bytes(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
     const npc_core *core = npc_core_of(plan);
@@ -171,17 +172,18 @@ static void finish_rows(const sliding_job *job, const npc_sliding *run, char *re
     }
 }
 
-/* What is asked for is a channel on; where items have a single one, it is the image of the next outer pixel. */
+/* What is asked for lies as far on as the next image: of the next outer pixel, or of the next channel's first. */
 static void ask_outwards(const sliding_job *job, const npc_band *band, npc_sliding *run) {
+    const npc_problem *problem = job->problem;
     const npc_tensor *input = &job->tensors->input, *output = &job->tensors->output;
+    const int last = band->outer + 1 == job->outers;
     npc_band next = *band;
-    if (++next.outer >= job->outers) return;
-    run->input_step = (npc_outer_image(job->problem, input, next.outer, 0) -
-                       npc_outer_image(job->problem, input, band->outer, 0)) /
-                      job->size;
-    run->output_step =
-        (npc_result_band(job->problem, output, &next) - npc_result_band(job->problem, output, band)) /
-        job->size;
+    next.outer = last ? 0 : band->outer + 1;
+    const int64_t in =
+        npc_outer_image(problem, input, next.outer, 0) - npc_outer_image(problem, input, band->outer, 0);
+    const int64_t out = npc_result_band(problem, output, &next) - npc_result_band(problem, output, band);
+    run->input_step = (in + last * input->channel_stride) / job->size;
+    run->output_step = (out + last * output->channel_stride) / job->size;
 }
 
 /* Items in the order batch, output channels, outer pixel, band. */
@@ -221,7 +223,7 @@ static void run_item(void *context, int64_t index, int thread) {
                        .asks = job->asks,
                        .low = problem->activation_a,
                        .high = problem->activation_b};
-    if (recipe->channels == 1) ask_outwards(job, &band, &run);
+    if (recipe->channels == 1 && job->outers > 1) ask_outwards(job, &band, &run);
     memset(zeros, 0, (size_t)recipe->zero_bytes);
     if (problem->has_bias)
         npc_load_part(biases, bias, problem->compute, bias->data + first * bias->channel_stride,

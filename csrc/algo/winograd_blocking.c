@@ -7,6 +7,7 @@ enum {
     STREAMED_BAND_BYTES = 4 << 20, /* the same, where reading the weights costs more */
     FEWEST_TILES = 16, /* of a band, or weights would be read too often */
     MOST_TILES = 64,
+    CACHED_BYTES = 1 << 20, /* of weights: more come from beyond the second-level cache */
 };
 
 const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
@@ -25,7 +26,7 @@ const npc_winograd_shape npc_winograd_shapes[NPC_WINOGRAD_KINDS] = {
 
 #define PACK 16.0 /* tiles whose products take as long as writing all weights to memory */
 #define SUMS 8.0 /* input channels whose products take as long as the rest for a point of a tile */
-/* Cycles for a byte that another core wrote: a mean of 0.1, where they have a cache in common, and of 1.2, where they have none. */
+/* Cycles for a byte that another core wrote: between 0.1, where they have a cache in common, and 1.2, where they have none. */
 #define EXCHANGE 0.4
 #define CROWD 0.25 /* how much longer tiles take in a band that fills its cache than in a small one */
 
@@ -81,10 +82,10 @@ static int may_be_fresh(const search *s) { return !s->plan->prepacked && one_sli
 /* Weights come from memory for every band. */
 static int streams(const search *s) { return s->packed_bytes > NPC_LAST_CACHE; }
 
-/* Tiles whose products take as long as reading the weights of a band, from memory or from a cache. */
+/* Tiles whose products take as long as reading the weights of a band, from memory or from a cache: by what bands of all sizes take. */
 static double reading(const search *s) {
     if (streams(s)) return 10;
-    return s->packed_bytes > BAND_BYTES ? 2.5 : 1;
+    return s->packed_bytes > CACHED_BYTES ? 2.5 : 1;
 }
 
 /* What a thread's workspace holds. */

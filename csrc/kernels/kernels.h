@@ -79,7 +79,7 @@
  *     output[m][j] = (bias or 0) + sum over r, c of weights[r][c] * input[m * s + r - before_rows][j * s + c - before_columns]
  *   for m < output_rows and j < output_columns >= sliding_columns, in order of r and c. Kernels of channels follow one another, and so
  *   do biases. Pixels outside rows and columns are zeros, never read; `zeros` are as many as columns. Clip as above.
- *   Where it `asks`, elements input_step and output_step further on are asked for meanwhile, and need not exist.
+ *   Elements input_step and output_step further on may be asked for meanwhile, and are where it `asks`; they need not exist.
  *
  * inner[0]: up to INNER_ROWS rows of weights x up to inner_columns pixels, [1]: up to twice as many rows x half of the pixels; NULL
  *   where an ISA or type has none,

@@ -5,8 +5,8 @@
  * A row shorter than a vector, or a stride, leaves most lanes of a vector along pixels idle, and each channel would begin anew. Here the
  * images of as many channels as a vector has lanes are turned around, borders included, into vectors of a pixel each; then taps and
  * pixels are places in one list, whatever the axes, strides and dilations, eight pixels share a weight, and sums are turned back into rows.
- * Images whose channels are neighbours already need no turning. Volumes that are not small are as
- * many images as they have outer pixels, where kernels have a single tap and the input no padding along those axes.
+ * Images whose channels are neighbours already need no turning. Volumes that are not small are as many images as they have outer pixels,
+ * where kernels have a single tap and the input no padding along those axes.
  *
  * Zhang, Lo and Lu, "High Performance Depthwise and Pointwise Convolutions on Mobile Devices", AAAI 2020, for registers that hold
  * several pixels of a channel's sums; the alternative that loses on small images is stencil.c. */
@@ -28,6 +28,8 @@ enum {
 
 /* Sizes, all in elements but for bytes. */
 typedef struct {
+    int first_axis; /* of an image */
+    int64_t outers; /* images of each of the batch */
     int64_t pixels; /* of an image with its borders, */
     int64_t inputs; /* without, */
     int64_t outputs; /* and of its sums, */
@@ -47,8 +49,7 @@ typedef struct {
     int64_t *starts, *offsets, *places; /* of outputs, taps, and inputs that are turned at once */
     int64_t pitch[NPC_MAX_AXES]; /* pixels from one to the next along an axis */
     int64_t extent[NPC_MAX_AXES];
-    int first_axis;
-    int64_t blocks, outers, taps, multiplier, size, lanes; /* outers: images of each of the batch */
+    int64_t blocks, taps, multiplier, size, lanes;
     int whole; /* images are turned in one piece */
     int plain; /* pixels are of compute type and count in elements */
 } channelwise_job;
@@ -86,9 +87,11 @@ static int first_axis(const npc_plan *plan) {
     return fits(plan, 0) || !npc_outer_axes_are_flat(&plan->problem) ? 0 : npc_outer_axes(&plan->problem);
 }
 
-static int64_t images_of(const npc_plan *plan) {
-    return plan->problem.batch * (first_axis(plan) ? npc_outer_outputs(&plan->problem) : 1);
+static int64_t outers_of(const npc_plan *plan) {
+    return first_axis(plan) > 0 ? npc_outer_outputs(&plan->problem) : 1;
 }
+
+static int64_t images_of(const npc_plan *plan) { return plan->problem.batch * outers_of(plan); }
 
 static const char *applicable(const npc_plan *plan) {
     const npc_problem *problem = &plan->problem;
@@ -136,7 +139,9 @@ static void prepare(npc_plan *plan) {
     const int64_t lanes = plan->kernels->lanes, size = (int64_t)npc_compute_size(problem->compute);
     const npc_axis columns = npc_columns(problem);
     const int first = first_axis(plan);
-    recipe r = {.pixels = (int64_t)volume(problem, first, extent_of),
+    recipe r = {.first_axis = first,
+                .outers = outers_of(plan),
+                .pixels = (int64_t)volume(problem, first, extent_of),
                 .inputs = (int64_t)volume(problem, first, input_of),
                 .outputs = (int64_t)volume(problem, first, output_of)};
     r.rounded = npc_round_up(r.outputs, NPC_CHANNELWISE_PIXELS);
@@ -256,13 +261,13 @@ static void turn_image(const channelwise_item *item) {
     char *target = item->pixels;
     for (int64_t r = 0; r < rows; r++, target += job->extent[last] * job->lanes * job->size) {
         const char *row = item->input.data;
-        for (int a = job->first_axis; a < last && row; a++) {
+        for (int a = job->recipe->first_axis; a < last && row; a++) {
             const npc_axis *axis = &problem->axis[a];
             const int64_t i = npc_border(at[a] - axis->before, axis->input, problem->padding_mode);
             row = i < 0 ? NULL : row + i * item->input.stride[a];
         }
         if (row) turn_row(item, row, target);
-        for (int a = last - 1; a >= job->first_axis && ++at[a] == job->extent[a]; a--) at[a] = 0;
+        for (int a = last - 1; a >= job->recipe->first_axis && ++at[a] == job->extent[a]; a--) at[a] = 0;
     }
 }
 
@@ -280,14 +285,15 @@ static void store_sums(const channelwise_item *item, int64_t m) {
     npc_store *store = npc_storer(problem->scalar);
     npc_block_rows rows = {.source_stride = job->lanes, .channels = (int)item->channels};
     int64_t at[NPC_MAX_AXES] = {0}, joined = in_rows;
-    for (int a = job->first_axis; a + 1 < problem->spatial_axes; a++)
+    for (int a = job->recipe->first_axis; a + 1 < problem->spatial_axes; a++)
         joined = joined && output->stride[a] == output->stride[a + 1] * problem->axis[a + 1].output;
     rows.count = joined ? job->recipe->outputs : columns.output;
     for (int64_t done = 0; done < job->recipe->outputs; done += rows.count) {
         char *target = result;
-        for (int a = job->first_axis; a + 1 < problem->spatial_axes; a++) target += at[a] * output->stride[a];
-        for (int a = problem->spatial_axes - 2; a >= job->first_axis && ++at[a] == problem->axis[a].output;
-             a--)
+        for (int a = job->recipe->first_axis; a + 1 < problem->spatial_axes; a++)
+            target += at[a] * output->stride[a];
+        for (int a = problem->spatial_axes - 2;
+             a >= job->recipe->first_axis && ++at[a] == problem->axis[a].output; a--)
             at[a] = 0;
         rows.source = item->sums + done * vector;
         if (!in_rows && is_compute && step == job->size) {
@@ -309,11 +315,13 @@ static void find_image(channelwise_item *item, int64_t index) {
     const channelwise_job *job = item->job;
     const npc_problem *problem = job->problem;
     npc_tensor *input = &item->input, *output = &item->output;
-    const npc_band image = {.outer = index % job->outers};
-    const int64_t block = index / job->outers % job->blocks, n = index / job->outers / job->blocks;
+    const npc_band image = {.outer = index % job->recipe->outers};
+    const int64_t block = index / job->recipe->outers % job->blocks,
+                  n = index / job->recipe->outers / job->blocks;
     item->first = block * job->lanes;
     item->channels = npc_min(job->lanes, problem->groups - item->first);
-    if (job->first_axis) input->data = (char *)npc_outer_image(problem, input, image.outer, 0);
+    if (job->recipe->first_axis > 0)
+        input->data += npc_outer_image(problem, input, image.outer, 0) - input->data;
     input->data += n * input->batch_stride + item->first * input->channel_stride;
     output->data = npc_result_band(problem, output, &image) + n * output->batch_stride +
                    item->first * job->multiplier * output->channel_stride;
@@ -365,10 +373,10 @@ static int64_t *list_places(const channelwise_job *job, int64_t *list, int64_t (
     const npc_problem *problem = job->problem;
     const int last = problem->spatial_axes - 1;
     const int64_t width = along(&problem->axis[last]), apart = step(&problem->axis[last]) * unit;
-    const int64_t rows = (int64_t)volume(problem, job->first_axis, along) / width;
+    const int64_t rows = (int64_t)volume(problem, job->recipe->first_axis, along) / width;
     for (int64_t row = 0; row < rows; row++) {
         int64_t rest = row, place = 0;
-        for (int a = last - 1; a >= job->first_axis; a--) {
+        for (int a = last - 1; a >= job->recipe->first_axis; a--) {
             const int64_t n = along(&problem->axis[a]);
             place += rest % n * step(&problem->axis[a]) * job->pitch[a] * unit;
             rest /= n;
@@ -392,7 +400,7 @@ static int lie_whole(const channelwise_job *job) {
     const npc_tensor *input = &job->tensors->input;
     int64_t stride = job->size;
     if (!job->plain || problem->padding_mode != NPC_PADDING_ZEROS) return 0;
-    for (int a = problem->spatial_axes - 1; a >= job->first_axis; a--) {
+    for (int a = problem->spatial_axes - 1; a >= job->recipe->first_axis; a--) {
         const npc_axis *axis = &problem->axis[a];
         if (axis->input == 0 || (axis->input > 1 && input->stride[a] != stride) || axis->before < 0 ||
             axis->before + axis->input > job->extent[a])
@@ -413,12 +421,10 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     job.lanes = plan->kernels->lanes;
     job.size = (int64_t)npc_compute_size(problem->compute);
     job.blocks = npc_ceil_div(problem->groups, job.lanes);
-    job.first_axis = first_axis(plan);
-    job.outers = job.first_axis ? npc_outer_outputs(problem) : 1;
     job.taps = npc_taps(problem);
     job.multiplier = npc_group_outputs(problem);
     int64_t pitch = 1, before = 0;
-    for (int a = problem->spatial_axes - 1; a >= job.first_axis; a--) {
+    for (int a = problem->spatial_axes - 1; a >= r.first_axis; a--) {
         job.extent[a] = extent_of(&problem->axis[a]);
         job.pitch[a] = pitch;
         before += problem->axis[a].before * pitch;
@@ -437,7 +443,7 @@ static npc_status run(const npc_plan *plan, const npc_tensors *tensors, const vo
     if (job.whole) list_places(&job, job.places, input_of, one, 1);
     for (int64_t i = 0; i < (job.whole ? r.inputs : job.extent[problem->spatial_axes - 1]); i++)
         job.places[i] = job.whole ? job.places[i] + before : i;
-    npc_parallel_for(plan->threads, problem->batch * job.outers * job.blocks, run_item, &job);
+    npc_parallel_for(plan->threads, problem->batch * r.outers * job.blocks, run_item, &job);
     return NPC_OK;
 }
 

@@ -172,18 +172,18 @@ static void finish_rows(const sliding_job *job, const npc_sliding *run, char *re
     }
 }
 
-/* What is asked for lies as far on as the next image: of the next outer pixel, or of the next channel's first. */
-static void ask_outwards(const sliding_job *job, const npc_band *band, npc_sliding *run) {
-    const npc_problem *problem = job->problem;
+/* What is asked for lies as far on as the next image, and its result, from these: of the next outer pixel, or of the next channel's
+ * first. */
+static void ask_outwards(const sliding_job *job, npc_band band, const char *image, const char *result,
+                         npc_sliding *run) {
     const npc_tensor *input = &job->tensors->input, *output = &job->tensors->output;
-    const int last = band->outer + 1 == job->outers;
-    npc_band next = *band;
-    next.outer = last ? 0 : band->outer + 1;
-    const int64_t in =
-        npc_outer_image(problem, input, next.outer, 0) - npc_outer_image(problem, input, band->outer, 0);
-    const int64_t out = npc_result_band(problem, output, &next) - npc_result_band(problem, output, band);
-    run->input_step = (in + last * input->channel_stride) / job->size;
-    run->output_step = (out + last * output->channel_stride) / job->size;
+    const int last = band.outer + 1 == job->outers;
+    band.outer = last ? 0 : band.outer + 1;
+    run->input_step =
+        (npc_outer_image(job->problem, input, band.outer, 0) - image + last * input->channel_stride) /
+        job->size;
+    run->output_step =
+        (npc_result_band(job->problem, output, &band) - result + last * output->channel_stride) / job->size;
 }
 
 /* Items in the order batch, output channels, outer pixel, band. */
@@ -203,9 +203,10 @@ static void run_item(void *context, int64_t index, int thread) {
     char *image = zeros + recipe->zero_bytes, *sums = image + recipe->image_bytes,
          *biases = sums + recipe->sum_bytes;
     const char *weights = job->weights + first * weight_bytes;
-    const char *pixels = npc_outer_image(problem, input, band.outer, 0) + n * input->batch_stride;
-    char *result =
-        npc_result_band(problem, output, &band) + n * output->batch_stride + first * output->channel_stride;
+    const char *outer_image = npc_outer_image(problem, input, band.outer, 0);
+    char *outer_result = npc_result_band(problem, output, &band);
+    const char *pixels = outer_image + n * input->batch_stride;
+    char *result = outer_result + n * output->batch_stride + first * output->channel_stride;
     npc_sliding run = {.zeros = zeros,
                        .channels = together ? channels : 1,
                        .input_step = input->channel_stride / job->size,
@@ -223,7 +224,7 @@ static void run_item(void *context, int64_t index, int thread) {
                        .asks = job->asks,
                        .low = problem->activation_a,
                        .high = problem->activation_b};
-    if (recipe->channels == 1 && job->outers > 1) ask_outwards(job, &band, &run);
+    if (recipe->channels == 1 && job->outers > 1) ask_outwards(job, band, outer_image, outer_result, &run);
     memset(zeros, 0, (size_t)recipe->zero_bytes);
     if (problem->has_bias)
         npc_load_part(biases, bias, problem->compute, bias->data + first * bias->channel_stride,

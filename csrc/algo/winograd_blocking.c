@@ -3,7 +3,7 @@
 #include "winograd.h"
 
 enum {
-    BAND_BYTES = 1 << 20, /* of transformed input: about the second-level cache. More weights are asked for */
+    BAND_BYTES = 1 << 20, /* of transformed input: about the second-level cache */
     STREAMED_BAND_BYTES = 4 << 20, /* the same, where reading the weights costs more */
     FEWEST_TILES = 16, /* of a band, or weights would be read too often */
     MOST_TILES = 64,
@@ -39,6 +39,7 @@ typedef struct {
     double exchange; /* the same for a tile, where threads wrote a part of its points each */
     double share; /* of products in a tile's time */
     double best, packed_bytes; /* the least time so far; all weights */
+    int64_t tile_bytes; /* of the points of a tile */
     int fits; /* the workspace of the best so far: one that does not is better than none */
     int64_t full; /* so many tiles are more than a cache holds */
 } search;
@@ -146,8 +147,7 @@ static void consider(search *s, int64_t rows, int64_t columns, int64_t images) {
 static void choose_tiles(search *s) {
     npc_winograd_recipe *r = s->recipe;
     const npc_problem *problem = &s->plan->problem;
-    const int64_t tile_bytes = r->slots * npc_winograd_points(r) * s->vectors * s->plan->kernels->lanes *
-                               (int64_t)npc_compute_size(problem->compute);
+    const int64_t tile_bytes = s->tile_bytes;
     const int64_t all_rows = r->row_phases * r->tile_rows;
     const int64_t image_tiles = all_rows * r->column_phases * r->tile_columns;
     const int64_t fitting = (streams(s) ? STREAMED_BAND_BYTES : BAND_BYTES) / tile_bytes;
@@ -217,15 +217,16 @@ npc_winograd_recipe npc_winograd_cut(const npc_plan *given, npc_winograd_kind ki
                 .blocks = npc_ceil_div(outputs, NPC_WINOGRAD_VECTORS),
                 .gather = 80 * (double)vectors / tile,
                 .meeting = 20000 / tile,
-                .share = share};
-    const double tile_bytes = (double)(npc_winograd_points(&r) * vectors * lanes * size);
-    s.exchange = EXCHANGE * tile_bytes * (1 - 1.0 / plan->threads) / tile;
+                .share = share,
+                .tile_bytes = r.slots * npc_winograd_points(&r) * vectors * lanes * size};
+    s.exchange = EXCHANGE * (double)s.tile_bytes * (1 - 1.0 / plan->threads) / tile;
     s.turn = share * reading(&s) + 2000 / tile;
     choose_tiles(&s);
     r.run = choose_run(plan, &r);
     const npc_winograd_shape *shape = &npc_winograd_shapes[kind];
     const int in_order = shape->panels_down == shape->height && shape->panels_across == shape->width;
-    r.asks = !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && s.packed_bytes > BAND_BYTES;
+    r.asks =
+        !r.fresh && in_order && plan->kernels->winograd.asking_product[0] && s.packed_bytes > CACHED_BYTES;
     return r;
 }
 
